@@ -1,0 +1,1 @@
+"""FluxForge: exchange sockets → one ordered log per symbol → Bronze, features, bars, lake."""

@@ -1,0 +1,55 @@
+"""Events to bytes and back: msgpack arrays by default, the same structs as JSON by setting.
+
+The first byte tells them apart (`[` is JSON), so one topic may hold both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from fluxforge.errors import CodecError
+from fluxforge.events import KIND_OF, AnyEvent
+
+VERSION = 1
+Format = Literal["msgpack", "json"]
+
+_JSON_ARRAY = ord("[")
+_msgpack_encoder = msgspec.msgpack.Encoder()
+_json_encoder = msgspec.json.Encoder()
+_msgpack_decoder = msgspec.msgpack.Decoder(AnyEvent)
+_json_decoder = msgspec.json.Decoder(AnyEvent)
+
+_ENCODE: dict[str, Callable[[AnyEvent], bytes]] = {
+    "msgpack": _msgpack_encoder.encode,
+    "json": _json_encoder.encode,
+}
+_HEADERS = {kind: (("kind", str(int(kind)).encode()), ("v", str(VERSION).encode())) for kind in KIND_OF.values()}
+
+
+def encode(event: AnyEvent, fmt: Format = "msgpack") -> bytes:
+    """Bytes of one event."""
+    return _ENCODE[fmt](event)
+
+
+def headers(event: AnyEvent) -> tuple[tuple[str, bytes], ...]:
+    """Record headers: `kind` (its number), so that a reader can skip without decoding, and the schema version `v`."""
+    return _HEADERS[KIND_OF[type(event)]]
+
+
+def decode(value: bytes) -> AnyEvent:
+    """The event in `value`.
+
+    Raises CodecError for bytes that are no event of ours.
+    """
+    try:
+        is_json = bool(value) and value[0] == _JSON_ARRAY
+        event: AnyEvent = _json_decoder.decode(value) if is_json else _msgpack_decoder.decode(value)
+        return event
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CodecError(
+            f"{len(value)} bytes are no FluxForge event: {error}",
+            hint=f"they begin with {value[:16]!r}; written by another program, or damaged",
+        ) from error

@@ -1,0 +1,1 @@
+"""Pure kernels: books, features, bars. No clock, no I/O, no logging, no settings object."""

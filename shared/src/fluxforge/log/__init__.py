@@ -1,0 +1,55 @@
+"""The log behind one small protocol, with two real backends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fluxforge.errors import ConfigError
+from fluxforge.log.protocol import (
+    Appender,
+    Batch,
+    Bounds,
+    Consumer,
+    Headers,
+    Listener,
+    Log,
+    Output,
+    Reader,
+    Record,
+    TopicPartition,
+    Transactor,
+)
+
+__all__ = [
+    "Appender",
+    "Batch",
+    "Bounds",
+    "Consumer",
+    "Headers",
+    "Listener",
+    "Log",
+    "Output",
+    "Reader",
+    "Record",
+    "TopicPartition",
+    "Transactor",
+    "open_log",
+]
+
+
+def open_log(url: str, properties: Mapping[str, str] | None = None) -> Log:
+    """Open `kafka://host:port[,host:port…]` or `sqlite:///path`.
+
+    `properties` are librdkafka properties (SASL, TLS…); they are ignored by SQLite. Raises ConfigError for another
+    scheme and LogUnavailable when nothing answers.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite" and rest.startswith("/"):
+        from fluxforge.log.sqlite import SqliteLog  # noqa: PLC0415  keeps librdkafka out of embedded processes
+
+        return SqliteLog(rest[1:])
+    if scheme == "kafka" and rest:
+        from fluxforge.log.kafka import KafkaLog  # noqa: PLC0415
+
+        return KafkaLog(rest, properties or {})
+    raise ConfigError(f"broker.url {url!r} is no log", hint="use kafka://host:port or sqlite:///path/to/file.db")

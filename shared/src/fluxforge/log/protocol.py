@@ -1,0 +1,193 @@
+"""What a log is: ordered partitions, durable appends, atomic commits, fencing.
+
+Two backends keep these promises alike, and one contract suite holds both to them: `fluxforge.log.kafka` and
+`fluxforge.log.sqlite`.
+
+Promises
+    Order       records of one partition are read in the order they were appended; offsets rise, with holes allowed.
+    Durable     what `Appender.flush` returned from is on disk (or acknowledged by all replicas).
+    Atomic      `Transactor.commit` makes outputs, state and input offsets visible together, or not at all; readers
+                never see records of an aborted or unfinished transaction.
+    Fenced      opening a Transactor with an id, or being assigned a partition, shuts out the previous holder: its
+                next commit raises `Fenced` and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from fluxforge.topics import TopicSpec
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class TopicPartition(NamedTuple):
+    """One ordered log."""
+
+    topic: str
+    partition: int
+
+
+class Record(NamedTuple):
+    """A record as read. `timestamp` is ms since 1970 UTC."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+class Output(NamedTuple):
+    """A record to append. `partition` None lets the key decide (murmur2); `timestamp` (ms) None means now."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers = ()
+    timestamp: int | None = None
+    partition: int | None = None
+
+
+class Bounds(NamedTuple):
+    """The readable range [first, next) of a partition."""
+
+    first: int
+    next: int
+
+
+class Batch(NamedTuple):
+    """A run of records of one partition.
+
+    `next_offset` is where reading goes on: past the last record and past any hole behind it. `records` may be empty
+    when only holes were crossed.
+    """
+
+    tp: TopicPartition
+    records: Sequence[Record]
+    next_offset: int
+
+
+class Appender(Protocol):
+    """Appends without a transaction; idempotent, in order per key."""
+
+    def append(self, output: Output) -> None:
+        """Queue one record. Raises LogError (BufferError is handled inside by waiting) when it can never be stored."""
+
+    def pending(self) -> int:
+        """Records queued and not yet durable."""
+
+    def flush(self, timeout: float = 30.0) -> None:
+        """Wait until all that was queued is durable. Raises LogUnavailable when it is not in time."""
+
+    def close(self) -> None:
+        """Flush and release."""
+
+
+class Reader(Protocol):
+    """Reads one partition from an offset, outside any group; read_committed."""
+
+    def read(self, max_records: int = 1000, timeout: float = 0.0) -> Batch:
+        """The next records; empty after `timeout` seconds without any. Raises OffsetOutOfRange past retention."""
+
+    def seek(self, offset: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Consumer(Protocol):
+    """A member of a group: partitions are assigned to it and taken away.
+
+    The listener's `assigned(tps)` runs inside `poll`, before any record of those partitions is returned, and must
+    `seek` each of them; `revoked(tps)` runs while the partitions are still owned, so that a last commit is possible;
+    `lost(tps)` when they are already gone.
+    """
+
+    def poll(self, max_records: int = 1000, timeout: float = 0.1) -> list[Batch]:
+        """Batches of assigned partitions; empty after `timeout` seconds. Raises OffsetOutOfRange past retention."""
+
+    def seek(self, tp: TopicPartition, offset: int) -> None: ...
+
+    def pause(self, tps: Iterable[TopicPartition]) -> None: ...
+
+    def resume(self, tps: Iterable[TopicPartition]) -> None: ...
+
+    def assignment(self) -> set[TopicPartition]: ...
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Store group offsets outside a transaction (for lag only)."""
+
+    def committed(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+        """Group offsets; None where there is none."""
+
+    def close(self) -> None:
+        """Leave the group: `revoked` runs for what is still owned."""
+
+
+class Listener(Protocol):
+    """Hears of partitions coming and going."""
+
+    def assigned(self, tps: Sequence[TopicPartition]) -> None: ...
+
+    def revoked(self, tps: Sequence[TopicPartition]) -> None: ...
+
+    def lost(self, tps: Sequence[TopicPartition]) -> None: ...
+
+
+class Transactor(Protocol):
+    """Atomic commits under one stable id."""
+
+    def append(self, output: Output) -> None:
+        """Add a record to the open transaction (begun by the first append); invisible until the commit."""
+
+    def commit(self, offsets: Mapping[TopicPartition, int], consumer: Consumer) -> None:
+        """Make the appended records and the consumer group's offsets visible together.
+
+        Raises Fenced when another holder of the id or of a partition has taken over (nothing was changed), and
+        LogUnavailable when the outcome is unknown: open a new Transactor and read where things stand.
+        """
+
+    def abort(self) -> None:
+        """Drop the open transaction."""
+
+    def close(self) -> None: ...
+
+
+class Log(Protocol):
+    """One log: a Kafka cluster or one SQLite file."""
+
+    url: str
+
+    def topic_id(self, topic: str) -> str:
+        """An id that changes when the topic is recreated or lives in another cluster; file-name safe."""
+
+    def create(self, specs: Sequence[TopicSpec]) -> None:
+        """Create what is missing; an existing topic with another partition count raises UnknownTopic."""
+
+    def partitions(self, topic: str) -> int:
+        """Raises UnknownTopic."""
+
+    def bounds(self, tp: TopicPartition) -> Bounds: ...
+
+    def offset_at(self, tp: TopicPartition, timestamp: int) -> int:
+        """The first offset whose timestamp (ms) is ≥ `timestamp`; the end where there is none."""
+
+    def appender(self) -> Appender: ...
+
+    def reader(self, tp: TopicPartition, offset: int) -> Reader: ...
+
+    def consumer(self, group: str, topics: Sequence[str], member: str, listener: Listener) -> Consumer:
+        """Join `group` as `member` (stable over restarts)."""
+
+    def transactor(self, transactional_id: str) -> Transactor:
+        """Fences the previous holder of the id."""
+
+    def group_offsets(self, group: str, topic: str) -> dict[int, int]:
+        """Committed offsets of a group by partition, without joining it."""
+
+    def close(self) -> None: ...
+
+
+OpenLog = Callable[[str], Log]
