@@ -11,11 +11,12 @@ from typing import Literal
 import msgspec
 
 from fluxforge.errors import CodecError
-from fluxforge.events import KIND_OF, AnyEvent
+from fluxforge.events import KIND_OF, AnyEvent, BookDelta, BookSnapshot
 
 VERSION = 1
 Format = Literal["msgpack", "json"]
 
+_BOOKS = (BookDelta, BookSnapshot)
 _JSON_ARRAY = ord("[")
 _msgpack_encoder = msgspec.msgpack.Encoder()
 _json_encoder = msgspec.json.Encoder()
@@ -47,9 +48,14 @@ def decode(value: bytes) -> AnyEvent:
     try:
         is_json = bool(value) and value[0] == _JSON_ARRAY
         event: AnyEvent = _json_decoder.decode(value) if is_json else _msgpack_decoder.decode(value)
-        return event
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CodecError(
             f"{len(value)} bytes are no FluxForge event: {error}",
             hint=f"they begin with {value[:16]!r}; written by another program, or damaged",
         ) from error
+    if isinstance(event, _BOOKS) and (len(event.bids) | len(event.asks)) & 15:
+        raise CodecError(
+            f"the book of {event.key} has sides of {len(event.bids)} and {len(event.asks)} bytes, not 16 for each level",
+            hint="written by another program, or damaged",
+        )
+    return event

@@ -7,8 +7,12 @@ so a field's place is its name on the wire: fields are only ever appended, each 
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import Annotated
 
 import msgspec
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What a kernel and a Parquet column can hold; a decoder refuses more."""
 
 
 class Kind(IntEnum):
@@ -62,11 +66,11 @@ class Event(msgspec.Struct, array_like=True, frozen=True, kw_only=True, gc=False
     source: str
     collector: str
     connection: str
-    ts: int | None
-    capture_ts: int
-    skew: int = 0
-    clock: int = ClockSource.EXCHANGE
-    seq: int | None = None
+    ts: Int64 | None
+    capture_ts: Int64
+    skew: Int64 = 0
+    clock: Int64 = ClockSource.EXCHANGE
+    seq: Int64 | None = None
 
     @property
     def key(self) -> str:
@@ -87,7 +91,7 @@ class BookSnapshot(Event, tag=int(Kind.BOOK_SNAPSHOT), kw_only=True, frozen=True
     asks: bytes
     refresh: bool = False
     conflated: bool = False
-    updates: int = 1
+    updates: Int64 = 1
 
 
 class BookDelta(Event, tag=int(Kind.BOOK_DELTA), kw_only=True, frozen=True, gc=False):
@@ -99,7 +103,7 @@ class BookDelta(Event, tag=int(Kind.BOOK_DELTA), kw_only=True, frozen=True, gc=F
 
     bids: bytes
     asks: bytes
-    first_seq: int | None = None
+    first_seq: Int64 | None = None
 
 
 class Trade(Event, tag=int(Kind.TRADE), kw_only=True, frozen=True, gc=False):
@@ -114,7 +118,7 @@ class Trade(Event, tag=int(Kind.TRADE), kw_only=True, frozen=True, gc=False):
     id: str
     price: float
     size: float
-    side: int
+    side: Int64
     backfilled: bool = False
     raw: bytes | None = None
 

@@ -1,1 +1,1 @@
-
+"""Exchange sockets → the raw topic."""

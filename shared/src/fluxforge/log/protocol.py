@@ -30,21 +30,27 @@ class TopicPartition(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A record as read. `timestamp` is ms since 1970 UTC."""
+    """A record as read. `timestamp` is ms since 1970 UTC.
+
+    Our writers always set a key; `key` is None where another program wrote none. A null value reads as b"".
+    """
 
     partition: int
     offset: int
     timestamp: int
-    key: bytes
+    key: bytes | None
     value: bytes
     headers: Headers
 
 
 class Output(NamedTuple):
-    """A record to append. `partition` None lets the key decide (murmur2); `timestamp` (ms) None means now."""
+    """A record to append. `partition` None lets the key decide (murmur2); `timestamp` (ms) None means now.
+
+    A record without a key must name its partition.
+    """
 
     topic: str
-    key: bytes
+    key: bytes | None
     value: bytes
     headers: Headers = ()
     timestamp: int | None = None

@@ -1,0 +1,45 @@
+# Every target sets itself up: a machine with Python 3.11 or newer and make needs nothing else.
+#   make demo [ARGS="--seconds 30 --no-ui"]
+#   make test [ARGS="tests/cli -x"]
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup demo test integration lint format clean
+
+help:
+	@echo "make demo         the whole pipeline on this machine, for a minute   ARGS=\"--seconds 30\""
+	@echo "make test         every test that can run here                      ARGS=\"tests/cli -x\""
+	@echo "make integration  the tests on a real Kafka"
+	@echo "make lint         ruff and strict mypy"
+	@echo "make format       ruff format and its safe fixes"
+	@echo "make clean        remove the environment, tools and caches"
+
+setup: $(READY)
+
+$(READY): uv.lock pyproject.toml $(wildcard */pyproject.toml services/*/pyproject.toml) deploy/bootstrap.py
+	@$(PYTHON) deploy/bootstrap.py
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/fluxforge demo $(ARGS)
+
+test: $(READY)
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+integration: $(READY)
+	@$(BIN)/python -m pytest -q -m kafka $(ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(READY)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,60 @@
+"""The command `fluxforge`: its subcommands, and the one place where its errors are printed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from fluxforge import service
+from fluxforge.errors import FluxForgeError
+from fluxforge_cli import configuration, demo, features, history, programs, topics, up
+
+app = typer.Typer(
+    name="fluxforge",
+    help="Market-data infrastructure: exchange sockets to one ordered log, Bronze, features, bars and a lake.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fluxforge {version('fluxforge-cli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before any command."""
+
+
+app.command("demo")(demo.demo)
+app.command("up")(up.up)
+programs.register(app)
+app.add_typer(topics.app, name="topics")
+app.add_typer(configuration.app, name="config")
+app.add_typer(features.app, name="features")
+history.register(app)
+
+
+def main() -> None:
+    """Run the command line; an error of ours ends in two lines and an exit code, never in a traceback."""
+    try:
+        app()
+    except FluxForgeError as error:
+        sys.exit(service.report(error, debug=logging.getLogger().isEnabledFor(logging.DEBUG)))
+    except KeyboardInterrupt:
+        sys.exit(service.INTERRUPTED)
+    except BrokenPipeError:  # `fluxforge … | head` is no error
+        sys.stderr.close()
+        sys.exit(0)

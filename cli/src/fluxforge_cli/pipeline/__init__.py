@@ -1,0 +1,1 @@
+"""The services as child processes on one machine: plan, supervision, observation, display, orderly end."""

@@ -1,0 +1,72 @@
+"""Native and unified symbols of Binance's venues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Final
+
+import msgspec
+
+from fluxforge.errors import FrameError, UnknownSymbol
+
+_QUOTES = (
+    "USDT USDC FDUSD BUSD TUSD USDP USD BTC ETH BNB EUR EURI GBP TRY BRL AUD RUB UAH NGN ZAR PLN RON ARS JPY MXN COP "
+    "CZK IDRT BIDR BVND DAI PAX USDS VAI UST AEUR XRP TRX DOGE DOT SOL BKRW GYEN USD1"
+)
+QUOTES: Final = tuple(sorted(_QUOTES.split(), key=len, reverse=True))
+"""Quote currencies, longest first: `BTCUSDT` is no market in `T`."""
+
+
+def unify(native: str, *, settled: bool = False) -> str:
+    """The unified symbol of a native one, by its quote currency: `BTCUSDT` → `BTC/USDT`.
+
+    For files, which carry no exchangeInfo. `settled` adds the settlement currency of a perpetual contract:
+    `BTC/USDT:USDT`. Raises UnknownSymbol where no known quote currency ends the name.
+    """
+    for quote in QUOTES:
+        base = native.removesuffix(quote)
+        if base and base != native:
+            return f"{base}/{quote}:{quote}" if settled else f"{base}/{quote}"
+    raise UnknownSymbol(f"{native!r} ends in no known quote currency", hint=f"known: {', '.join(QUOTES)}")
+
+
+class _Listing(msgspec.Struct):
+    symbol: str
+    base: str = msgspec.field(name="baseAsset")
+    quote: str = msgspec.field(name="quoteAsset")
+    status: str = "TRADING"
+
+
+class _ExchangeInfo(msgspec.Struct):
+    symbols: list[_Listing]
+
+
+_decode_info = msgspec.json.Decoder(_ExchangeInfo).decode
+
+
+def listing(body: bytes) -> dict[str, str]:
+    """Native → unified symbol of every market in an exchangeInfo answer.
+
+    {"symbols":[{"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BTC","quoteAsset":"USDT",…}]}
+    """
+    try:
+        return {each.symbol: f"{each.base}/{each.quote}" for each in _decode_info(body).symbols}
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise FrameError(f"exchangeInfo does not parse: {error}", frame=bytes(body[:200])) from error
+
+
+def native_of(symbol: str, markets: Mapping[str, str], exchange: str) -> str:
+    """The native name of a unified or native `symbol` among `markets` (native → unified).
+
+    Raises UnknownSymbol naming the nearest listed ones.
+    """
+    if symbol in markets:
+        return symbol
+    for native, unified in markets.items():
+        if unified == symbol:
+            return native
+    near = get_close_matches(symbol.upper(), list(markets.values()), n=3, cutoff=0.5)
+    raise UnknownSymbol(
+        f"{exchange} lists no {symbol!r}", hint=f"nearest: {', '.join(near)}" if near else "nothing like it is listed"
+    )

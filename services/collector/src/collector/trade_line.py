@@ -1,0 +1,112 @@
+"""One symbol's events in their order, with every trade exactly once: a pure state machine.
+
+Trade ids of a symbol rise by one. A hole in them, or a reconnect, holds the symbol's events back until the missing
+trades have been fetched over REST; then they go out first, flagged, and what was held follows. Nothing is ever
+published out of trade order, and a hole that could not be filled is a Reset(incomplete=True) in the log.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from fluxforge.events import AnyEvent, Reset, ResetReason, Trade
+
+NewReset = Callable[[ResetReason, bool, str], Reset]
+
+
+class TradeLine:
+    """Orders one symbol's events; every method returns what may be published.
+
+    new_reset  builds a Reset from reason, incomplete and detail
+    counts     duplicates, gaps, backfilled, incomplete
+    """
+
+    def __init__(self, new_reset: NewReset) -> None:
+        self.last: int | None = None
+        self.counts: Counter[str] = Counter()
+        self.held_since: int | None = None
+        self._held: list[AnyEvent] = []
+        self._new_reset = new_reset
+        self._reconnected = False
+
+    @property
+    def missing_from(self) -> int | None:
+        """First trade id to fetch; None while nothing is missing."""
+        return None if self.held_since is None or self.last is None else self.last + 1
+
+    def take(self, event: AnyEvent, now: int) -> list[AnyEvent]:
+        """One live event, at `now` (ns)."""
+        if self.held_since is not None:
+            self._held.append(event)
+            return []
+        if not isinstance(event, Trade):
+            return [event]
+        number = int(event.id)
+        if self.last is not None:
+            if number <= self.last:
+                self.counts["duplicates"] += 1
+                return []
+            if number > self.last + 1:
+                self.counts["gaps"] += 1
+                self.held_since = now
+                self._held.append(event)
+                return []
+        self.last = number
+        return [event]
+
+    def reconnect(self, now: int, *, expect_trades: bool) -> list[AnyEvent]:
+        """A new connection. Where trades are followed and one was seen before, hold until the missed ones are here."""
+        out = self.give_up("connection lost again") if self.held_since is not None else []
+        if expect_trades and self.last is not None:
+            self.held_since, self._reconnected = now, True
+            return out
+        detail = "reconnected" if self.last is not None or not expect_trades else "first connection"
+        return [*out, self._new_reset(ResetReason.RECONNECT, expect_trades, detail)]
+
+    def fill(self, trades: Sequence[Trade]) -> list[AnyEvent] | None:
+        """The trades fetched, by rising id, of a REST answer that reaches to the present.
+
+        None where they do not reach back to the last one or not up to the first one held: fetch again.
+        """
+        assert self.held_since is not None and self.last is not None
+        missing = [trade for trade in trades if int(trade.id) > self.last]
+        reaches_back = bool(trades) and int(trades[0].id) <= self.last + 1
+        contiguous = all(int(trade.id) == self.last + 1 + k for k, trade in enumerate(missing))
+        first = self._first_held()
+        if not (reaches_back and contiguous) or (first is not None and first > self.last + len(missing) + 1):
+            return None
+        out: list[AnyEvent] = []
+        if self._reconnected:
+            out.append(self._new_reset(ResetReason.RECONNECT, False, f"{len(missing)} missed trades fetched"))
+        return out + self._release(missing)
+
+    def give_up(self, why: str, trades: Sequence[Trade] = ()) -> list[AnyEvent]:
+        """Release what is held, behind a Reset that says trades are missing; `trades` are those that were fetched."""
+        assert self.held_since is not None and self.last is not None
+        missing = [trade for trade in trades if int(trade.id) > self.last]
+        reason = ResetReason.RECONNECT if self._reconnected else ResetReason.GAP
+        first = self._first_held()
+        self.counts["incomplete"] += 1
+        detail = f"trades after {self.last}{f' and before {first}' if first is not None else ''}: {why}"
+        if first is not None:
+            missing = [trade for trade in missing if int(trade.id) < first]
+        out: list[AnyEvent] = [self._new_reset(reason, True, detail)]
+        resume = first - 1 if first is not None else None
+        return out + self._release(missing, resume=resume)
+
+    def _first_held(self) -> int | None:
+        return next((int(e.id) for e in self._held if isinstance(e, Trade) and int(e.id) > (self.last or 0)), None)
+
+    def _release(self, missing: Sequence[Trade], resume: int | None = None) -> list[AnyEvent]:
+        held, self._held = self._held, []
+        since, self.held_since, self._reconnected = self.held_since, None, False
+        self.counts["backfilled"] += len(missing)
+        if missing:
+            self.last = int(missing[-1].id)
+        if resume is not None:
+            self.last = max(self.last or 0, resume)
+        out: list[AnyEvent] = list(missing)
+        for event in held:
+            out += self.take(event, since or 0)
+        return out

@@ -1,0 +1,287 @@
+"""The writer of one chain: batches that tile its offsets, each visible whole or not at all."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Self
+from uuid import uuid4
+
+from fluxforge.errors import GapError, StorageError, WriterConflict
+from fluxforge.files import history
+from fluxforge.files.commit import ChainId, Commit, CommittedFile, Gap, encode
+from fluxforge.files.segment import GROUP_BYTES, Format, Segment
+from fluxforge.files.storage import Lock, Tree
+
+STEPS = (
+    "files.finished",
+    "files.synced",
+    "record.written",
+    "record.linked",
+    "record.synced",
+    "file.linked",
+    "folders.synced",
+    "active.removed",
+)
+"""Where a commit can be cut off, in order; `step` is called after each, for every file where it names one."""
+
+Step = Callable[[str], None]
+
+
+def _no_step(_: str) -> None:
+    """Nobody watches."""
+
+
+class Chain:
+    """One partition's batches. Use `Chain.open`; a chain that raised StorageError must be closed and opened again.
+
+    Not for several threads. Errors of every method: DiskFull, StorageError; nothing committed is ever lost by them.
+    """
+
+    def __init__(self, tree: Tree, id_: ChainId, lock: Lock, next_offset: int, step: Step) -> None:
+        self.id = id_
+        self.next_offset = next_offset
+        """First offset not yet committed: read the log from here."""
+        self._tree, self._storage, self._lock, self._step = tree, tree.storage, lock, step
+        self._segments: dict[str, Segment] = {}
+        self._writer = uuid4().hex[:12]
+
+    @classmethod
+    def open(
+        cls,
+        tree: Tree,
+        id_: ChainId,
+        *,
+        first: int,
+        end: int | None = None,
+        on_gap: Literal["stop", "record"] = "stop",
+        lock_timeout: float = 10.0,
+        step: Step = _no_step,
+    ) -> Self:
+        """Take the chain's lock, redo its last commit, clear what was never committed.
+
+        first, end  the log holds [first, end); `end` None is not checked
+        on_gap      what to do where the log no longer reaches back: raise GapError, or commit a record of the gap
+
+        Raises WriterConflict while another process holds the chain, GapError, and StorageError where the disk is
+        ahead of the log.
+        """
+        lock = tree.storage.lock(f"_locks/{id_.check().folder}.lock", lock_timeout)
+        try:
+            last = history.newest(tree, id_)
+            chain = cls(tree, id_, lock, first if last is None else last.next_offset, step)
+            chain._recover(last, first, end, on_gap)
+        except BaseException:
+            lock.release()
+            raise
+        return chain
+
+    @property
+    def open_bytes(self) -> int:
+        """Size of the largest open file."""
+        return max((segment.bytes for segment in self._segments.values()), default=0)
+
+    @property
+    def gathered(self) -> int:
+        """Arrow bytes of rows not yet written, over all segments."""
+        return sum(segment.gathered for segment in self._segments.values())
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch so far."""
+        return sum(segment.rows for segment in self._segments.values())
+
+    def segment(
+        self,
+        folder: str,
+        form: Format,
+        *,
+        time_column: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        group_bytes: int = GROUP_BYTES,
+    ) -> Segment:
+        """The batch's file in `folder` (relative to ready); made when first asked for.
+
+        `time_column` (ns) fills first_ts and last_ts of the record, `meta` is kept in it.
+        """
+        if folder not in self._segments:
+            name = posixpath.join(folder, f"{self.id.name(self.next_offset)}.{form.suffix}")
+            self._segments[folder] = Segment(
+                self._storage,
+                posixpath.join(self._tree.active, f"{name}.{self._writer}"),
+                posixpath.join(self._tree.ready, name),
+                form,
+                time_column=time_column,
+                meta=meta,
+                group_bytes=group_bytes,
+            )
+        return self._segments[folder]
+
+    def commit(
+        self,
+        next_offset: int,
+        *,
+        schema: str = "",
+        config_hash: str = "",
+        meta: Mapping[str, Any] | None = None,
+        gap: Gap | None = None,
+    ) -> Commit | None:
+        """Make [self.next_offset, next_offset) visible: all segments, or none.
+
+        Without rows it still moves on, over holes; None where there is nothing to do. Raises WriterConflict where
+        another writer committed this start first: its batch stands, ours is thrown away.
+        """
+        if next_offset <= self.next_offset:
+            if self.rows or next_offset < self.next_offset:
+                raise ValueError(f"{self.id}: a batch from {self.next_offset} cannot end at {next_offset}")
+            return None
+        record = Commit(
+            log_id=self.id.log_id,
+            topic=self.id.topic,
+            partition=self.id.partition,
+            start=self.next_offset,
+            next_offset=next_offset,
+            writer=self._writer,
+            files=self._finish(),
+            gap=gap,
+            schema=schema,
+            config_hash=config_hash,
+            meta=dict(meta or {}),
+        )
+        self._publish(record)
+        self._settle(record)
+        self.next_offset = next_offset
+        return record
+
+    def discard(self) -> None:
+        """Throw the open batch away; read again from `next_offset`."""
+        segments = list(self._segments.values())
+        self._segments.clear()
+        for segment in segments:
+            segment.discard()
+
+    def close(self) -> None:
+        """Throw the open batch away and let go of the chain."""
+        try:
+            self.discard()
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _finish(self) -> list[CommittedFile]:
+        """Files complete and on disk, under their active names."""
+        used = sorted((s for s in self._segments.values() if s.rows), key=lambda s: s.path)
+        files = []
+        for segment in used:
+            files.append(segment.finish())
+            self._step("files.finished")
+            segment.sync()
+        for folder in _folders(file.active for file in files):
+            self._storage.sync_folder(folder)
+        self._step("files.synced")
+        return files
+
+    def _publish(self, record: Commit) -> None:
+        """The commit itself: one link. From here on the active files belong to the record."""
+        final = self.id.record(record.start)
+        draft = f"{final}.{self._writer}"
+        self._storage.put(draft, encode(record))
+        self._step("record.written")
+        segments, self._segments = self._segments, {}
+        try:
+            self._storage.link(draft, final)
+        except (FileExistsError, FileNotFoundError) as error:
+            self._segments = segments
+            self.discard()
+            self._storage.remove(draft)
+            raise WriterConflict(
+                f"{self.id}: another writer has committed from offset {record.start}",
+                hint="its batch stands and ours was thrown away; open the chain again, and stop one of the two writers",
+            ) from error
+        self._step("record.linked")
+        self._storage.sync_folder(self.id.commits)
+        self._step("record.synced")
+        self._storage.remove(draft)
+
+    def _settle(self, record: Commit) -> None:
+        """Give the files of a published record their final names; may be done again at any time."""
+        for file in record.files:
+            self._link(file)
+            self._step("file.linked")
+        for folder in _folders(file.path for file in record.files):
+            self._storage.sync_folder(folder)
+        self._step("folders.synced")
+        for file in record.files:
+            self._storage.remove(file.active)
+            self._step("active.removed")
+
+    def _link(self, file: CommittedFile) -> None:
+        try:
+            self._storage.link(file.active, file.path)
+        except FileExistsError:
+            if self._storage.size(file.path) != file.bytes:
+                raise StorageError(
+                    f"{self._storage.local(file.path)} is not the file its commit record describes",
+                    hint="another program wrote it; move it away and start again",
+                ) from None
+        except FileNotFoundError:
+            if self._storage.size(file.path) is None:
+                raise StorageError(
+                    f"{self._storage.local(file.path)} is committed, but gone",
+                    hint="restore it, or remove its record to begin again at the record's start",
+                ) from None
+
+    def _recover(self, last: Commit | None, first: int, end: int | None, on_gap: Literal["stop", "record"]) -> None:
+        if last is not None:
+            self._storage.sync_folder(self.id.commits)
+            self._settle(last)
+            if end is not None and last.next_offset > end:
+                raise StorageError(
+                    f"{self.id}: committed up to offset {last.next_offset}, but the log ends at {end}",
+                    hint="the log was cut back or swapped under the same id; restore it, or recreate the topic",
+                )
+        leftovers = self._leftovers()
+        if last is None:
+            self.next_offset = min(first, *leftovers.values()) if leftovers else first
+        if first > self.next_offset:
+            self._gap(first, on_gap)
+        for path, start in leftovers.items():
+            if start >= first:
+                self._storage.remove(path)
+            else:
+                self._storage.move(path, f"_quarantine/{self.id.folder}/{posixpath.basename(path)}")
+        for name in self._storage.names(self.id.commits):
+            if not name.endswith(".json"):
+                self._storage.remove(f"{self.id.commits}/{name}")
+
+    def _leftovers(self) -> dict[str, int]:
+        """Active files of this chain that no commit took, with the start of their batch.
+
+        Those the log can give again are removed, the others kept in quarantine.
+        """
+        ours = re.compile(re.escape(self.id.name(0)[:-20]) + r"(\d{20})\.")
+        found = {}
+        for path in self._storage.walk(self._tree.active):
+            match = ours.match(posixpath.basename(path))
+            if match:
+                found[path] = int(match[1])
+        return found
+
+    def _gap(self, first: int, on_gap: Literal["stop", "record"]) -> None:
+        lost = Gap(self.next_offset, first)
+        if on_gap == "stop":
+            raise GapError(
+                f"{self.id}: offsets [{lost.first}, {lost.next}) have left the log before they were stored",
+                hint="restore them, or allow the gap to be recorded and go on",
+            )
+        self.commit(first, gap=lost)
+
+
+def _folders(paths: Iterable[str]) -> list[str]:
+    return sorted({posixpath.dirname(path) for path in paths})

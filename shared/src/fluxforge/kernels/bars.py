@@ -1,0 +1,366 @@
+"""The bar kernel: events of many keys in, closed time bars out, one compiled call per batch.
+
+A bar is a bucket of an event's own time; it closes when the key's time t reaches its end plus the grace, and never
+changes after. What comes later is late: it is named with the durations it missed, and changes nothing.
+
+    t     ──────────────┬──────────────┬────► log order
+    60 s  [  bucket 0   ) grace ▒▒ closed    an event with ts in bucket 0 is late from here on
+"""
+
+from __future__ import annotations
+
+from math import inf, log, nan
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from fluxforge.batch import INCOMPLETE, NO_TS, EventBatch
+from fluxforge.kernels import book, market
+from fluxforge.kernels import layout as at
+from fluxforge.kernels.arena import Arena
+from fluxforge.kernels.book import Floats, Ints
+from fluxforge.kernels.config import BarConfig
+from fluxforge.kernels.features import NS, REJECT, level_ofi
+from fluxforge.kernels.market import EventRecord
+
+BAR = np.dtype(
+    [
+        ("event", "<i8"),  # index of the event that closed it
+        ("slot", "<i8"),
+        ("duration", "<i8"),  # s
+        ("timestamp", "<i8"),  # start, ns
+        ("end", "<i8"),  # ns
+        ("open", "<f8"),
+        ("high", "<f8"),
+        ("low", "<f8"),
+        ("close", "<f8"),
+        ("mean_spread", "<f8"),
+        ("min_spread", "<f8"),
+        ("max_spread", "<f8"),
+        ("mean_relative_spread", "<f8"),
+        ("mean_l1_imbalance", "<f8"),
+        ("sum_ofi", "<f8"),
+        ("realized_variance", "<f8"),
+        ("count", "<i8"),
+        ("volume", "<f8"),
+        ("buy_volume", "<f8"),
+        ("sell_volume", "<f8"),
+        ("trade_count", "<i8"),
+        ("vwap", "<f8"),
+        ("notional", "<f8"),
+        ("trade_open", "<f8"),
+        ("trade_high", "<f8"),
+        ("trade_low", "<f8"),
+        ("trade_close", "<f8"),
+        ("incomplete", "<i8"),
+    ]
+)
+LATE = np.dtype([("event", "<i8"), ("durations", "<i8")])
+"""A late event and the durations it missed: bit i is `durations[i]` of the configuration."""
+
+# Header words of a bar record, behind the core.
+DUE = at.CORE_WORDS  # t at which the next open bucket closes, ns
+PREV_TOUCH = at.CORE_WORDS + 1  # bid, bid size, ask, ask size of the previous valid book
+BUCKETS = at.CORE_WORDS + 5
+
+# Words of an open bucket.
+_START, _COUNT, _TRADES, _INCOMPLETE = 0, 1, 2, 3
+_OPEN, _HIGH, _LOW, _CLOSE = 4, 5, 6, 7
+_SPREAD, _MIN_SPREAD, _MAX_SPREAD, _RELATIVE, _IMBALANCE, _OFI, _VARIANCE = 8, 9, 10, 11, 12, 13, 14
+_VOLUME, _BUY, _SELL, _NOTIONAL = 15, 16, 17, 18
+_TRADE_OPEN, _TRADE_HIGH, _TRADE_LOW, _TRADE_CLOSE = 19, 20, 21, 22
+_WORDS = 23
+_EMPTY = NO_TS
+_NEVER = 2**63 - 1
+
+
+class BarOutput(NamedTuple):
+    """What a batch yielded; `event` fields index the batch. `rejects` as in the feature kernel."""
+
+    bars: NDArray[np.void]
+    late: NDArray[np.void]
+    rejects: NDArray[np.void]
+
+
+class BarKernel:
+    """Open bars of many keys; see `Arena` for slots, saving and restoring."""
+
+    def __init__(self, config: BarConfig) -> None:
+        self.config = config
+        self._grace = round(config.grace * NS)
+        self._durations = np.array([d * NS for d in config.durations], np.int64)
+        open_buckets = [-(-self._grace // (d * NS)) + 2 for d in config.durations]
+        self._places = np.array([0, *np.cumsum(open_buckets)], np.int64)
+        self.arena = Arena(BUCKETS + _WORDS * int(self._places[-1]), ())
+
+    def run(self, batch: EventBatch) -> BarOutput:
+        """Process a batch; slots must come from `arena.slot`."""
+        count = len(batch.events)
+        late, rejects = np.empty(count, LATE), np.empty(count, REJECT)
+        bars: list[NDArray[np.void]] = []
+        start = n_late = n_rejects = 0
+        room = 256 + int(self._places[-1])
+        while True:
+            some = np.empty(room, BAR)
+            status, start, n_bars, n_late, n_rejects = _run(
+                self.arena.ints,
+                self.arena.floats,
+                self.arena.bases,
+                batch.events,
+                batch.levels,
+                start,
+                self._durations,
+                self._places,
+                self._grace,
+                some,
+                late,
+                n_late,
+                rejects,
+                n_rejects,
+            )
+            bars.append(some[:n_bars])
+            if status == at.DONE:
+                break
+            if status == at.GROW:
+                event = batch.events[start]
+                self.arena.grow(int(event["slot"]), int(max(event["bids"], event["asks"])))
+            else:
+                room *= 2
+        return BarOutput(np.concatenate(bars), late[:n_late], rejects[:n_rejects])
+
+
+@numba.njit(cache=True)
+def _run(
+    ints: Ints,
+    floats: Floats,
+    bases: Ints,
+    events: EventRecord,
+    levels: Floats,
+    start: int,
+    durations: Ints,
+    places: Ints,
+    grace: int,
+    bars: EventRecord,
+    late: EventRecord,
+    n_late: int,
+    rejects: EventRecord,
+    n_rejects: int,
+) -> tuple[int, int, int, int, int]:
+    """Events `start`…; stops at the end, where a record must grow, or where `bars` is nearly full."""
+    n_bars = 0
+    total = places[len(places) - 1]
+    for i in range(start, len(events)):
+        event = events[i]
+        base = bases[event.slot]
+        if n_bars + total > len(bars):
+            return at.OUTPUT_FULL, i, n_bars, n_late, n_rejects
+        if (
+            ints[base + at.SIDE_BID + at.SIDE_N] + event.bids >= ints[base + at.SIDE_BID + at.SIDE_CAP]
+            or ints[base + at.SIDE_ASK + at.SIDE_N] + event.asks >= ints[base + at.SIDE_ASK + at.SIDE_CAP]
+        ):
+            return at.GROW, i, n_bars, n_late, n_rejects
+        if ints[base + DUE] == 0:
+            empty(ints, base, total)
+        action, reason = market.advance(ints, floats, base, event, levels)
+        time = ints[base + at.TIME]
+        if action != market.IGNORE and time >= ints[base + DUE]:
+            n_bars = close_due(ints, floats, base, event, i, time, durations, places, grace, bars, n_bars)
+        missed = 0
+        if action == market.BOOK:
+            missed = add_book(ints, floats, base, event, time, durations, places, grace)
+        elif action == market.TRADE and time != NO_TS:
+            missed = add_trade(ints, floats, base, event, time, durations, places, grace)
+        elif action == market.BROKEN and event.flags & INCOMPLETE and reason == at.OK and time != NO_TS:
+            mark_incomplete(ints, floats, base, time, durations, places, grace)
+        if missed:
+            entry = late[n_late]
+            entry.event, entry.durations = i, missed
+            n_late += 1
+        if reason != at.OK:
+            reject = rejects[n_rejects]
+            reject.event, reject.reason = i, reason
+            n_rejects += 1
+    return at.DONE, len(events), n_bars, n_late, n_rejects
+
+
+@numba.njit(cache=True)
+def empty(ints: Ints, base: int, total: int) -> None:
+    """No bucket is open."""
+    for place in range(total):
+        ints[base + BUCKETS + place * _WORDS + _START] = _EMPTY
+    ints[base + DUE] = _NEVER
+
+
+@numba.njit(cache=True)
+def bucket_of(
+    ints: Ints, floats: Floats, base: int, stamp: int, d: int, durations: Ints, places: Ints, grace: int
+) -> int:
+    """The word of the open bucket that holds `stamp`, opened when need be; −1 when it has closed."""
+    duration = durations[d]
+    index = stamp // duration
+    start = index * duration
+    if start + duration + grace <= ints[base + at.TIME]:
+        return -1
+    word = base + BUCKETS + (places[d] + index % (places[d + 1] - places[d])) * _WORDS
+    if ints[word + _START] != start:
+        ints[word + _START] = start
+        for k in range(_COUNT, _WORDS):
+            ints[word + k] = 0
+        floats[word + _MIN_SPREAD] = floats[word + _LOW] = floats[word + _TRADE_LOW] = inf
+        floats[word + _MAX_SPREAD] = floats[word + _HIGH] = floats[word + _TRADE_HIGH] = -inf
+        ints[base + DUE] = min(ints[base + DUE], start + duration + grace)
+    return int(word)
+
+
+@numba.njit(cache=True)
+def add_book(
+    ints: Ints, floats: Floats, base: int, event: EventRecord, time: int, durations: Ints, places: Ints, grace: int
+) -> int:
+    """Step from the previous book and fold it into every open bucket; returns the durations missed."""
+    touch = np.empty((4, 1))
+    book.top(ints, floats, base, at.SIDE_BID, 1.0, 1, touch[0], touch[1])
+    book.top(ints, floats, base, at.SIDE_ASK, -1.0, 1, touch[2], touch[3])
+    bid, bid_size, ask, ask_size = touch[0, 0], touch[1, 0], touch[2, 0], touch[3, 0]
+    mid, spread = (bid + ask) / 2.0, ask - bid
+    flow = change = 0.0
+    was = base + PREV_TOUCH
+    if ints[base + at.HAVE_PREV]:
+        flow = level_ofi(bid, bid_size, floats[was], floats[was + 1], ask, ask_size, floats[was + 2], floats[was + 3])
+        change = log(mid / floats[base + at.PREV_MID])
+    floats[was], floats[was + 1], floats[was + 2], floats[was + 3] = bid, bid_size, ask, ask_size
+    floats[base + at.PREV_MID] = mid
+    ints[base + at.HAVE_PREV] = 1
+    stamp = event.ts if event.ts != NO_TS else time
+    missed = 0
+    for d in range(len(durations)):
+        word = bucket_of(ints, floats, base, stamp, d, durations, places, grace)
+        if word < 0:
+            missed |= 1 << d
+            continue
+        if ints[word + _COUNT] == 0:
+            floats[word + _OPEN] = mid
+        ints[word + _COUNT] += 1
+        floats[word + _HIGH] = max(floats[word + _HIGH], mid)
+        floats[word + _LOW] = min(floats[word + _LOW], mid)
+        floats[word + _CLOSE] = mid
+        floats[word + _SPREAD] += spread
+        floats[word + _MIN_SPREAD] = min(floats[word + _MIN_SPREAD], spread)
+        floats[word + _MAX_SPREAD] = max(floats[word + _MAX_SPREAD], spread)
+        floats[word + _RELATIVE] += spread / mid
+        floats[word + _IMBALANCE] += (bid_size - ask_size) / (bid_size + ask_size)
+        floats[word + _OFI] += flow
+        floats[word + _VARIANCE] += change * change
+    return missed
+
+
+@numba.njit(cache=True)
+def add_trade(
+    ints: Ints, floats: Floats, base: int, event: EventRecord, time: int, durations: Ints, places: Ints, grace: int
+) -> int:
+    """Fold a trade into every open bucket; returns the durations missed."""
+    price, size = event.price, event.size
+    stamp = event.ts if event.ts != NO_TS else time
+    missed = 0
+    for d in range(len(durations)):
+        word = bucket_of(ints, floats, base, stamp, d, durations, places, grace)
+        if word < 0:
+            missed |= 1 << d
+            continue
+        if ints[word + _TRADES] == 0:
+            floats[word + _TRADE_OPEN] = price
+        ints[word + _TRADES] += 1
+        floats[word + _TRADE_HIGH] = max(floats[word + _TRADE_HIGH], price)
+        floats[word + _TRADE_LOW] = min(floats[word + _TRADE_LOW], price)
+        floats[word + _TRADE_CLOSE] = price
+        floats[word + _VOLUME] += size
+        floats[word + _NOTIONAL] += price * size
+        if event.side > 0.0:
+            floats[word + _BUY] += size
+        elif event.side < 0.0:
+            floats[word + _SELL] += size
+    return missed
+
+
+@numba.njit(cache=True)
+def mark_incomplete(
+    ints: Ints, floats: Floats, base: int, time: int, durations: Ints, places: Ints, grace: int
+) -> None:
+    """Trades before t may be missing: every open bucket, and the one that holds t, says so."""
+    for d in range(len(durations)):
+        bucket_of(ints, floats, base, time, d, durations, places, grace)
+        for place in range(places[d], places[d + 1]):
+            word = base + BUCKETS + place * _WORDS
+            if ints[word + _START] != _EMPTY:
+                ints[word + _INCOMPLETE] = 1
+
+
+@numba.njit(cache=True)
+def close_due(
+    ints: Ints,
+    floats: Floats,
+    base: int,
+    event: EventRecord,
+    i: int,
+    time: int,
+    durations: Ints,
+    places: Ints,
+    grace: int,
+    bars: EventRecord,
+    n_bars: int,
+) -> int:
+    """Close every bucket whose end + grace ≤ t: by duration, then by start. Returns the new count of bars."""
+    due = _NEVER
+    for d in range(len(durations)):
+        while True:
+            earliest = -1
+            for place in range(places[d], places[d + 1]):
+                word = base + BUCKETS + place * _WORDS
+                if ints[word + _START] != _EMPTY and (earliest < 0 or ints[word + _START] < ints[earliest + _START]):
+                    earliest = word
+            if earliest < 0:
+                break
+            closes = ints[earliest + _START] + durations[d] + grace
+            if closes > time:
+                due = min(due, closes)
+                break
+            if ints[earliest + _COUNT] + ints[earliest + _TRADES] > 0:
+                bar = bars[n_bars]
+                bar.event, bar.slot, bar.duration = i, event.slot, durations[d] // NS
+                write_bar(ints, floats, earliest, durations[d], bar)
+                n_bars += 1
+            ints[earliest + _START] = _EMPTY
+    ints[base + DUE] = due
+    return n_bars
+
+
+@numba.njit(cache=True)
+def write_bar(ints: Ints, floats: Floats, word: int, duration: int, bar: EventRecord) -> None:
+    """One closed bucket as a row."""
+    bar.timestamp, bar.end = ints[word + _START], ints[word + _START] + duration
+    count, trades = ints[word + _COUNT], ints[word + _TRADES]
+    bar.count, bar.trade_count, bar.incomplete = count, trades, ints[word + _INCOMPLETE]
+    has_book, has_trade = count > 0, trades > 0
+    bar.open = floats[word + _OPEN] if has_book else nan
+    bar.high = floats[word + _HIGH] if has_book else nan
+    bar.low = floats[word + _LOW] if has_book else nan
+    bar.close = floats[word + _CLOSE] if has_book else nan
+    bar.mean_spread = floats[word + _SPREAD] / count if has_book else nan
+    bar.min_spread = floats[word + _MIN_SPREAD] if has_book else nan
+    bar.max_spread = floats[word + _MAX_SPREAD] if has_book else nan
+    bar.mean_relative_spread = floats[word + _RELATIVE] / count if has_book else nan
+    bar.mean_l1_imbalance = floats[word + _IMBALANCE] / count if has_book else nan
+    bar.sum_ofi = floats[word + _OFI]
+    bar.realized_variance = floats[word + _VARIANCE]
+    bar.volume, bar.buy_volume, bar.sell_volume = (
+        floats[word + _VOLUME],
+        floats[word + _BUY],
+        floats[word + _SELL],
+    )
+    bar.notional = floats[word + _NOTIONAL]
+    bar.vwap = floats[word + _NOTIONAL] / floats[word + _VOLUME] if has_trade else nan
+    bar.trade_open = floats[word + _TRADE_OPEN] if has_trade else nan
+    bar.trade_high = floats[word + _TRADE_HIGH] if has_trade else nan
+    bar.trade_low = floats[word + _TRADE_LOW] if has_trade else nan
+    bar.trade_close = floats[word + _TRADE_CLOSE] if has_trade else nan

@@ -1,0 +1,238 @@
+"""The full L2 book of a key, inside its record.
+
+Each side is two sorted runs, keys and sizes, ascending with the best level last: a bid's key is its price, an ask's
+its negated price. So an update near the touch moves few words. A removed level stays as a tombstone (size 0) that the
+next insertion nearby takes over; the last slot is never a tombstone, so the best is always at the end.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from fluxforge.kernels import layout as at
+
+_REACH = 32
+"""How far an insertion looks for a tombstone before it moves everything up to the touch."""
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@numba.njit(cache=True)
+def clear(ints: Ints, base: int, side: int) -> None:
+    """Forget one side."""
+    ints[base + side + at.SIDE_N] = 0
+    ints[base + side + at.SIDE_LIVE] = 0
+
+
+@numba.njit(cache=True)
+def find(floats: Floats, keys: int, n: int, key: float) -> int:
+    """Index of the first slot whose key is ≥ `key`: gallops down from the best, then bisects."""
+    step, high = 1, n
+    low = n - 1
+    while low >= 0 and floats[keys + low] >= key:
+        high = low
+        low -= step
+        step <<= 1
+    low = max(low, -1)
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if floats[keys + middle] >= key:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+@numba.njit(cache=True)
+def insert(ints: Ints, floats: Floats, base: int, side: int, slot: int, key: float, size: float) -> None:
+    """Put a new level before `slot` (the first greater key); takes a tombstone near by or moves the rest up."""
+    head = base + side
+    keys = base + ints[head + at.SIDE_AT]
+    sizes = keys + ints[head + at.SIDE_CAP]
+    n = ints[head + at.SIDE_N]
+    ints[head + at.SIDE_LIVE] += 1
+    up = slot
+    while up < n and up < slot + _REACH and floats[sizes + up] != 0.0:
+        up += 1
+    if up < n and up < slot + _REACH:
+        for j in range(up, slot, -1):
+            floats[keys + j] = floats[keys + j - 1]
+            floats[sizes + j] = floats[sizes + j - 1]
+        floats[keys + slot] = key
+        floats[sizes + slot] = size
+        return
+    if up < n:
+        down = slot - 1
+        while down >= 0 and down > slot - _REACH and floats[sizes + down] != 0.0:
+            down -= 1
+        if down >= 0 and floats[sizes + down] == 0.0:
+            for j in range(down, slot - 1):
+                floats[keys + j] = floats[keys + j + 1]
+                floats[sizes + j] = floats[sizes + j + 1]
+            floats[keys + slot - 1] = key
+            floats[sizes + slot - 1] = size
+            return
+    for j in range(n, slot, -1):
+        floats[keys + j] = floats[keys + j - 1]
+        floats[sizes + j] = floats[sizes + j - 1]
+    floats[keys + slot] = key
+    floats[sizes + slot] = size
+    ints[head + at.SIDE_N] = n + 1
+
+
+@numba.njit(cache=True)
+def update(ints: Ints, floats: Floats, base: int, side: int, key: float, size: float) -> None:
+    """Set one level to an absolute size; 0 removes it. The side must have room for one more slot."""
+    head = base + side
+    keys = base + ints[head + at.SIDE_AT]
+    sizes = keys + ints[head + at.SIDE_CAP]
+    n = ints[head + at.SIDE_N]
+    slot = find(floats, keys, n, key)
+    if slot == n or floats[keys + slot] != key:
+        if size != 0.0:
+            insert(ints, floats, base, side, slot, key, size)
+        return
+    was = floats[sizes + slot]
+    floats[sizes + slot] = size
+    if size != 0.0:
+        if was == 0.0:
+            ints[head + at.SIDE_LIVE] += 1
+    elif was != 0.0:
+        ints[head + at.SIDE_LIVE] -= 1
+        while n > 0 and floats[sizes + n - 1] == 0.0:
+            n -= 1
+        ints[head + at.SIDE_N] = n
+
+
+@numba.njit(cache=True)
+def apply(ints: Ints, floats: Floats, base: int, side: int, sign: float, levels: Floats, first: int, count: int) -> int:
+    """Apply `count` level changes from `levels[first:]`; bad ones are passed over. Returns OK or BAD_LEVEL."""
+    reason = at.OK
+    for k in range(count):
+        price = levels[first + 2 * k]
+        size = levels[first + 2 * k + 1]
+        if isfinite(price) and isfinite(size) and price > 0.0 and size >= 0.0:
+            update(ints, floats, base, side, sign * price, size)
+        else:
+            reason = at.BAD_LEVEL
+    return reason
+
+
+@numba.njit(cache=True)
+def check_side(levels: Floats, first: int, count: int, sign: float, unsorted: int) -> int:
+    """The reason a snapshot's side is no valid one, or OK; `sign` is 1 for bids (descending), −1 for asks."""
+    last = np.inf
+    for k in range(count):
+        price = levels[first + 2 * k]
+        size = levels[first + 2 * k + 1]
+        if not (isfinite(price) and isfinite(size)):
+            return at.NOT_FINITE
+        if price <= 0.0 or size <= 0.0:
+            return at.NOT_POSITIVE
+        if sign * price >= last:
+            return unsorted
+        last = sign * price
+    return at.OK
+
+
+@numba.njit(cache=True)
+def install_side(
+    ints: Ints, floats: Floats, base: int, side: int, sign: float, levels: Floats, first: int, count: int
+) -> None:
+    """Replace one side by a checked one (best first in `levels`)."""
+    head = base + side
+    keys = base + ints[head + at.SIDE_AT]
+    sizes = keys + ints[head + at.SIDE_CAP]
+    for k in range(count):
+        floats[keys + count - 1 - k] = sign * levels[first + 2 * k]
+        floats[sizes + count - 1 - k] = levels[first + 2 * k + 1]
+    ints[head + at.SIDE_N] = count
+    ints[head + at.SIDE_LIVE] = count
+
+
+@numba.njit(cache=True)
+def install(ints: Ints, floats: Floats, base: int, levels: Floats, first: int, bids: int, asks: int) -> int:
+    """Replace the book by a snapshot. Returns OK, or why it cannot stand (the book is then forgotten)."""
+    reason = check_side(levels, first, bids, 1.0, at.BIDS_UNSORTED)
+    if reason == at.OK:
+        reason = check_side(levels, first + 2 * bids, asks, -1.0, at.ASKS_UNSORTED)
+    if reason != at.OK:
+        clear(ints, base, at.SIDE_BID)
+        clear(ints, base, at.SIDE_ASK)
+        ints[base + at.HAVE_BOOK] = 0
+        return reason
+    install_side(ints, floats, base, at.SIDE_BID, 1.0, levels, first, bids)
+    install_side(ints, floats, base, at.SIDE_ASK, -1.0, levels, first + 2 * bids, asks)
+    ints[base + at.HAVE_BOOK] = 1
+    return at.OK
+
+
+@numba.njit(cache=True)
+def side_equals(
+    ints: Ints, floats: Floats, base: int, side: int, sign: float, levels: Floats, first: int, count: int
+) -> bool:
+    """Whether one side holds exactly these levels (best first in `levels`)."""
+    head = base + side
+    if ints[head + at.SIDE_LIVE] != count:
+        return False
+    keys = base + ints[head + at.SIDE_AT]
+    sizes = keys + ints[head + at.SIDE_CAP]
+    slot = ints[head + at.SIDE_N] - 1
+    for k in range(count):
+        while floats[sizes + slot] == 0.0:
+            slot -= 1
+        if floats[keys + slot] != sign * levels[first + 2 * k] or floats[sizes + slot] != levels[first + 2 * k + 1]:
+            return False
+        slot -= 1
+    return True
+
+
+@numba.njit(cache=True)
+def check_touch(ints: Ints, floats: Floats, base: int) -> int:
+    """OK when both sides are there and the best bid is below the best ask; else the reason."""
+    bids, asks = ints[base + at.SIDE_BID + at.SIDE_N], ints[base + at.SIDE_ASK + at.SIDE_N]
+    if bids == 0 or asks == 0:
+        return at.EMPTY_SIDE
+    bid = floats[base + ints[base + at.SIDE_BID + at.SIDE_AT] + bids - 1]
+    ask = -floats[base + ints[base + at.SIDE_ASK + at.SIDE_AT] + asks - 1]
+    return at.OK if bid < ask else at.CROSSED
+
+
+@numba.njit(cache=True)
+def top(
+    ints: Ints, floats: Floats, base: int, side: int, sign: float, count: int, prices: Floats, sizes_out: Floats
+) -> int:
+    """Copy the best `count` levels into `prices` and `sizes_out`; returns how many there are."""
+    head = base + side
+    keys = base + ints[head + at.SIDE_AT]
+    sizes = keys + ints[head + at.SIDE_CAP]
+    slot = ints[head + at.SIDE_N] - 1
+    found = 0
+    while found < count and slot >= 0:
+        size = floats[sizes + slot]
+        if size != 0.0:
+            prices[found] = sign * floats[keys + slot]
+            sizes_out[found] = size
+            found += 1
+        slot -= 1
+    return found
+
+
+@numba.njit(cache=True)
+def depth_within(ints: Ints, floats: Floats, base: int, side: int, mid: float, limit_bps: float) -> float:
+    """Σ size of one side's levels closer than `limit_bps` to mid."""
+    head = base + side
+    keys = base + ints[head + at.SIDE_AT]
+    sizes = keys + ints[head + at.SIDE_CAP]
+    total = 0.0
+    for slot in range(ints[head + at.SIDE_N] - 1, -1, -1):
+        distance = abs(mid - abs(floats[keys + slot])) / mid * 1e4
+        if distance >= limit_bps:
+            break
+        total += floats[sizes + slot]
+    return total

@@ -1,0 +1,72 @@
+"""Where a row lies in the lake."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from fluxforge.clock import NS
+from fluxforge.errors import StorageError
+from fluxforge.files import Tree, commits
+from fluxforge.files.history import chains, record_starts
+
+Road = Literal["live", "etl"]
+"""Who wrote a chain: the lake roles behind the topics, or a batch run over Bronze."""
+
+HIVE = ("exchange", "symbol", "date", "duration")
+"""Columns that stand in the path, in its order; `duration` (s) only of bars."""
+
+SCHEMA_VERSION = "1"
+DAY_NS = 86_400 * NS
+
+
+def lake_tree(data_dir: Path) -> Tree:
+    """The lake under `{data_dir}/processed`."""
+    return Tree.local(data_dir / "processed", active="_active", ready="")
+
+
+def hive_symbol(symbol: str) -> str:
+    """`BTC/USDT:USDT` → `BTC-USDT_USDT`."""
+    return symbol.replace("/", "-").replace(":", "_")
+
+
+def date_of(timestamp: int) -> str:
+    """The UTC day of a time in ns."""
+    return datetime.fromtimestamp(timestamp // NS, UTC).date().isoformat()
+
+
+def folder_of(source: str, table: str, exchange: str, symbol: str, date: str, duration: int | None = None) -> str:
+    """The folder of a row; `table` is the table's own folder, `orderbook/hf`."""
+    parts = [_safe(source), table, f"exchange={_safe(exchange)}", f"symbol={_safe(hive_symbol(symbol))}", f"date={date}"]
+    if duration is not None:
+        parts.append(f"duration={duration}")
+    return "/".join(parts)
+
+
+def claim(tree: Tree, road: Road) -> None:
+    """Refuse a lake that the other road writes.
+
+    Live rows stand under the offsets of topics and batch rows under their own: together every row would be there twice.
+    Raises StorageError.
+    """
+    for chain in chains(tree):
+        starts = record_starts(tree, chain)
+        if not starts:
+            continue
+        (record,) = commits(tree, chain, start=starts[-1])
+        other = record.meta.get("road", road)
+        if other != road:
+            raise StorageError(
+                f"{tree.storage.local('')} already holds rows of {_ROADS[other]}, which {_ROADS[road]} must not mix with",
+                hint="take another --output" if road == "etl" else "set another storage.output.path",
+            )
+
+
+_ROADS = {"live": "the live pipeline", "etl": "a batch run"}
+
+
+def _safe(text: str) -> str:
+    """One folder name; Hive readers undo the percent signs."""
+    return quote(text, safe="-_.~") or "%"

@@ -1,0 +1,222 @@
+"""The rows the product publishes, one definition for topics and files.
+
+A table's columns come from the kernels as arrays. From there they go two ways, to JSON or msgpack rows on a topic,
+or to an Arrow table; both hold the same values to the last bit, null standing for NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fluxforge import catalogue
+from fluxforge.batch import EventBatch
+from fluxforge.clock import NS
+from fluxforge.errors import CodecError
+from fluxforge.events import Ticker
+from fluxforge.kernels.bars import BAR, BarOutput
+from fluxforge.kernels.config import FeatureConfig
+from fluxforge.kernels.features import FeatureOutput
+
+SCHEMA_VERSION = 1
+Columns = dict[str, NDArray[Any] | list[Any]]
+"""Columns of equal length by name; floats with NaN for null."""
+
+
+class Market(NamedTuple):
+    """What a key stands for in rows and paths."""
+
+    exchange: str
+    symbol: str
+    source: str
+
+    @property
+    def key(self) -> bytes:
+        return f"{self.exchange}|{self.symbol}".encode()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the lake.
+
+    folder   under `processed/{source}/`
+    schema   of its files; exchange, symbol, date (and a bar's duration) are in the path
+    """
+
+    name: str
+    folder: str
+    schema: pa.Schema
+    by_duration: bool = False
+
+    def partition(self, market: Market, timestamp: int, duration: int = 0) -> str:
+        """The folder of a row: `orderbook/hf/exchange=X/symbol=BTC-USDT/date=YYYY-MM-DD`, bars with `/duration=60`."""
+        date = datetime.fromtimestamp(timestamp // NS, UTC).date().isoformat()
+        symbol = market.symbol.replace("/", "-").replace(":", "_")
+        path = f"{self.folder}/exchange={market.exchange}/symbol={symbol}/date={date}"
+        return f"{path}/duration={duration}" if self.by_duration else path
+
+
+_LEVELS = pa.list_(pa.struct([("price", pa.float64()), ("size", pa.float64())]))
+_ORIGIN = [("timestamp", pa.int64()), ("capture_ts", pa.int64()), ("source_partition", pa.int32())]
+_ORIGIN += [("source_offset", pa.int64())]
+
+
+def hf_table(config: FeatureConfig) -> Table:
+    """The high-frequency feature table under one configuration."""
+    fields = list(_ORIGIN)
+    fields += [(f.name, pa.int32() if f.integer else pa.float64()) for f in catalogue.features(config)]
+    fields += [("updates_since_last", pa.int64()), ("sampling", pa.string()), ("quality", pa.int32())]
+    if config.keep_raw_arrays:
+        fields += [("bids", _LEVELS), ("asks", _LEVELS)]
+    return Table("hf", "orderbook/hf", pa.schema(fields))
+
+
+_BAR_META = ("event", "slot", "duration", "timestamp", "incomplete")
+BARS = Table(
+    "bars",
+    "orderbook/bars",
+    pa.schema(
+        _ORIGIN
+        + [
+            (name, pa.int64() if BAR.fields[name][0].kind == "i" else pa.float64())  # type: ignore[index]
+            for name in BAR.names or ()
+            if name not in _BAR_META
+        ]
+        + [("incomplete", pa.bool_())]
+    ),
+    by_duration=True,
+)
+TRADES = Table(
+    "trades",
+    "trades",
+    pa.schema(
+        _ORIGIN
+        + [("id", pa.string())]
+        + [(n, pa.float64()) for n in ("price", "size", "notional", "signed_size", "mid", "spread", "effective_spread")]
+        + [("side", pa.int32()), ("backfilled", pa.bool_())]
+    ),
+)
+_TICKER_FLOATS = ("bid", "bid_size", "ask", "ask_size", "mid", "spread", "last")
+_TICKER_FLOATS += ("open", "high", "low", "volume", "quote_volume")
+TICKER = Table("ticker", "ticker", pa.schema(_ORIGIN + [(n, pa.float64()) for n in _TICKER_FLOATS]))
+
+
+def _origin(
+    batch: EventBatch, index: NDArray[np.int64], time: NDArray[np.int64], partition: int
+) -> dict[str, NDArray[Any]]:
+    events = batch.events[index]
+    return {
+        "timestamp": time,
+        "capture_ts": events["capture_ts"],
+        "source_partition": np.full(len(index), partition, np.int32),
+        "source_offset": events["offset"],
+    }
+
+
+def hf_columns(config: FeatureConfig, out: FeatureOutput, batch: EventBatch, partition: int) -> Columns:
+    """Feature rows of one batch as columns of `hf_table(config)`."""
+    columns: Columns = {**_origin(batch, out.rows["event"], out.rows["time"], partition)}
+    for i, feature in enumerate(catalogue.features(config)):
+        values = out.values[:, i]
+        columns[feature.name] = values.astype(np.int32) if feature.integer else values
+    columns["updates_since_last"] = out.rows["updates"]
+    columns["sampling"] = np.where(out.rows["conflated"] == 1, "conflated", "event")
+    columns["quality"] = out.rows["quality"].astype(np.int32)
+    if config.keep_raw_arrays:
+        for side, name in (("bid", "bids"), ("ask", "asks")):
+            pairs = [(columns[f"{side}_price_L{k}"], columns[f"{side}_size_L{k}"]) for k in range(config.max_levels)]
+            columns[name] = [
+                [{"price": float(p[row]), "size": float(q[row])} for p, q in pairs if p[row] == p[row]]
+                for row in range(len(out.rows))
+            ]
+    return columns
+
+
+def bar_columns(out: BarOutput, batch: EventBatch, partition: int) -> Columns:
+    """Closed bars of one batch as columns of `BARS` and `duration`; capture time and offset are the closing event's."""
+    bars = out.bars
+    columns: Columns = {**_origin(batch, bars["event"], bars["timestamp"], partition)}
+    for name in BAR.names or ():
+        if name not in _BAR_META:
+            columns[name] = bars[name]
+    columns["incomplete"] = bars["incomplete"] == 1
+    columns["duration"] = bars["duration"]
+    return columns
+
+
+def trade_columns(out: FeatureOutput, batch: EventBatch, trades: Sequence[tuple[str, bool]], partition: int) -> Columns:
+    """Trades enriched with the book just before them; `trades` holds (id, backfilled) of each quote in order."""
+    quotes = out.quotes
+    events = batch.events[quotes["event"]]
+    price, size, side = events["price"], events["size"], events["side"]
+    return {
+        **_origin(batch, quotes["event"], quotes["time"], partition),
+        "id": [trade[0] for trade in trades],
+        "price": price,
+        "size": size,
+        "notional": price * size,
+        "signed_size": size * side,
+        "mid": quotes["mid"],
+        "spread": quotes["spread"],
+        "effective_spread": 2.0 * np.abs(price - quotes["mid"]) / quotes["mid"],
+        "side": side.astype(np.int32),
+        "backfilled": [trade[1] for trade in trades],
+    }
+
+
+def ticker_columns(quotes: NDArray[np.void], batch: EventBatch, tickers: Sequence[Ticker], partition: int) -> Columns:
+    """Tickers with mid and spread; `tickers` are the events of the quotes, in order."""
+
+    def column(name: str) -> NDArray[np.float64]:
+        return np.array([getattr(t, name) for t in tickers], np.float64)
+
+    bid, ask = column("bid"), column("ask")
+    return {
+        **_origin(batch, quotes["event"], quotes["time"], partition),
+        **{name: column(name) for name in _TICKER_FLOATS if name not in ("mid", "spread")},
+        "mid": (bid + ask) / 2.0,
+        "spread": ask - bid,
+    }
+
+
+def to_arrow(table: Table, columns: Columns) -> pa.Table:
+    """Columns as an Arrow table of the table's schema, NaN as null."""
+    return pa.table(
+        [pa.array(columns[field.name], field.type, from_pandas=True) for field in table.schema], schema=table.schema
+    )
+
+
+def to_rows(columns: Columns, markets: Sequence[Market]) -> list[dict[str, Any]]:
+    """Columns as one dict a row, the market's names first; NaN stays NaN until it is encoded as null."""
+    lists = [c if isinstance(c, list) else c.tolist() for c in columns.values()]
+    names = ("exchange", "symbol", "source", *columns)
+    return [dict(zip(names, (*market, *values), strict=True)) for market, *values in zip(markets, *lists, strict=True)]
+
+
+_json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
+
+
+def encode(row: Mapping[str, Any], fmt: str = "json") -> bytes:
+    """A row as JSON (or msgpack); null for NaN."""
+    if fmt == "json":
+        return _json.encode(row)
+    return _msgpack.encode({k: None if v != v else v for k, v in row.items()})  # noqa: PLR0124
+
+
+def decode(value: bytes) -> dict[str, Any]:
+    """A row from either encoding. Raises CodecError."""
+    try:
+        row = msgspec.json.decode(value) if value[:1] == b"{" else msgspec.msgpack.decode(value)
+    except msgspec.MsgspecError as error:
+        raise CodecError(f"{len(value)} bytes are no row: {error}") from error
+    if not isinstance(row, dict):
+        raise CodecError(f"{len(value)} bytes are no row but a {type(row).__name__}")
+    return row

@@ -1,0 +1,386 @@
+"""Every setting of FluxForge, with its default and its bounds.
+
+The models are frozen and refuse unknown keys. They hold plain values only; kernels get theirs through
+`Settings.feature_config()` and `Settings.bar_config()`.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from fluxforge.kernels.config import BarConfig, FeatureConfig
+from fluxforge.topics import Topics, TopicSpec
+
+Level = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+]
+Channel = Literal["orderbook", "trades", "ticker"]
+Symbols = Annotated[tuple[str, ...], Field(min_length=1)]
+CHANNELS: tuple[Channel, ...] = ("ticker", "trades", "orderbook")
+
+
+class Section(BaseModel):
+    """Frozen, closed, and able to take any secret from a file: `api_key_file` stands for `api_key`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _secrets_from_files(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+            return data
+        return {
+            **{key: value for key, value in data.items() if not cls._is_secret_file(key)},
+            **{
+                key.removesuffix("_file"): read_secret(key, value, data)
+                for key, value in data.items()
+                if cls._is_secret_file(key)
+            },
+        }
+
+    @classmethod
+    def _is_secret_file(cls, key: str) -> bool:
+        field = cls.model_fields.get(key.removesuffix("_file"))
+        return key.endswith("_file") and field is not None and "SecretStr" in str(field.annotation)
+
+
+def read_secret(key: str, path: object, siblings: dict[str, Any]) -> str:
+    """The content of a secret's file without the closing newline. Raises ValueError for pydantic to place."""
+    name = key.removesuffix("_file")
+    if siblings.get(name) is not None:
+        raise ValueError(f"{name} and {key} are both given; keep one")
+    try:
+        return Path(str(path)).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise ValueError(f"{key}: cannot read {path}: {reason}") from None
+
+
+class Broker(Section):
+    """The log everything goes through.
+
+    url         `sqlite:///relative.db`, `sqlite:////absolute.db` or `kafka://host:port[,host:port…]`
+    prefix      first part of every topic name
+    properties  librdkafka properties (SASL, TLS…), for Kafka only; all held as secrets; `NAME_file` reads a file
+    """
+
+    url: str = Field(default="sqlite:///data/fluxforge.db", pattern=r"^(kafka://.+|sqlite:///.+)$")
+    prefix: str = Field(default="market", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    properties: dict[str, SecretStr] = {}
+
+    @field_validator("properties", mode="before")
+    @classmethod
+    def _as_librdkafka_writes(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        values: dict[str, Any] = {}
+        for key, value in given.items():
+            name = str(key)
+            if name.endswith("_file"):
+                values[name.removesuffix("_file")] = read_secret(name, value, given)
+            else:
+                values[name] = str(value).lower() if isinstance(value, bool) else str(value)
+        return values
+
+    def librdkafka(self) -> dict[str, str]:
+        """The properties in clear, for the client alone."""
+        return {name: value.get_secret_value() for name, value in self.properties.items()}
+
+
+class TopicSettings(Section):
+    """What `fluxforge topics apply` creates; a partition count is set once and never silently changed.
+
+    partitions           of every topic: Pi 4, server 12, cluster 48
+    raw_retention_hours  of the raw topic; −1 keeps for ever
+    raw_retention_mb     of the raw topic, per partition; −1 without a cap
+    """
+
+    partitions: int = Field(default=4, ge=1, le=1000)
+    raw_retention_hours: float = 168.0
+    raw_retention_mb: float = -1
+
+    @field_validator("raw_retention_hours", "raw_retention_mb")
+    @classmethod
+    def _positive_or_unbounded(cls, value: float) -> float:
+        if value != -1 and value <= 0:
+            raise ValueError("must be above 0, or -1 for no bound")
+        return value
+
+
+class CollectorSettings(Section):
+    """The process that listens to exchanges.
+
+    id               names this collector in every event; two redundant collectors need two ids
+    stall_timeout    s without data after which a connected socket counts as dead
+    refresh_interval s between restatements of every book
+    """
+
+    id: str = Field(default="collector-1", min_length=1)
+    stall_timeout: float = Field(default=20.0, gt=0)
+    refresh_interval: float = Field(default=60.0, gt=0)
+
+
+class CcxtExchange(Section):
+    """One exchange through ccxt Pro.
+
+    symbols      unified, `BTC/USDT`
+    book_levels  levels per side kept of each order book
+    urls         merged over ccxt's own `urls`, to reach another host
+    options      merged over ccxt's own `options`
+    """
+
+    symbols: Symbols
+    channels: tuple[Channel, ...] = CHANNELS
+    api_key: SecretStr | None = None
+    secret: SecretStr | None = None
+    book_levels: int = Field(default=50, ge=1, le=5000)
+    urls: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+
+
+class Ccxt(Section):
+    """The exchanges ccxt Pro connects to, by ccxt id."""
+
+    exchanges: dict[str, CcxtExchange] = {}
+
+
+class NativeExchange(Section):
+    """One exchange through our own adapter.
+
+    symbols  unified, `BTC/USDT`
+    rest     base URL of its REST interface, where it is not the exchange's own
+    ws       base URL of its WebSocket interface, likewise
+    """
+
+    symbols: Symbols
+    channels: tuple[Channel, ...] = CHANNELS
+    rest: str | None = Field(default=None, pattern=r"^https?://.+")
+    ws: str | None = Field(default=None, pattern=r"^wss?://.+")
+
+
+class Ingestion(Section):
+    """From the sockets to Bronze.
+
+    queue_size         events between sockets and log before load is shed
+    stats_interval     s between statistics lines
+    raw_format         of Bronze segments
+    segment_max_mb     a partition's segments roll when one reaches this
+    segment_max_age_s  or when their oldest row is this old
+    """
+
+    queue_size: int = Field(default=100_000, ge=100)
+    stats_interval: float = Field(default=60.0, gt=0)
+    raw_format: Literal["parquet", "ndjson"] = "parquet"
+    segment_max_mb: float = Field(default=50.0, gt=0)
+    segment_max_age_s: float = Field(default=900.0, gt=0)
+    capture_wire: bool = False
+
+    @field_validator("capture_wire")
+    @classmethod
+    def _not_yet(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("capturing untouched frames is not in this version; leave it false")
+        return value
+
+
+class Processor(Section):
+    """The runtime of feature engine and bar builder.
+
+    commit_interval    s between commits: outputs become readable then
+    snapshot_interval  s between state snapshots of a key
+    """
+
+    commit_interval: float = Field(default=1.0, ge=0.02, le=60)
+    snapshot_interval: float = Field(default=60.0, gt=0)
+
+
+class ProcessorOptions(Section):
+    """What is computed from the books; see docs/FEATURES.md.
+
+    max_levels              levels per side in a feature row
+    ofi_levels              levels of multi-level OFI
+    horizons                rolling windows, s, ascending
+    bands_bps               outer edges of the depth bands, bps from mid, ascending
+    hf_emit_interval        s between feature rows; 0 emits a row for every book. `hf_sample_interval` is its alias
+    tight_spread_threshold  relative spread below which a spread is tight
+    keep_raw_arrays         adds the top levels as lists
+    bar_durations           s, ascending
+    bar_grace               s a bar waits for late events
+    """
+
+    max_levels: int = Field(default=10, ge=1, le=100)
+    ofi_levels: int = Field(default=5, ge=1, le=100)
+    horizons: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(1, 5, 30, 60), min_length=1)
+    bands_bps: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(5.0, 10.0, 25.0, 50.0), min_length=1)
+    hf_emit_interval: float = Field(default=1.0, ge=0)
+    tight_spread_threshold: float = Field(default=0.0001, gt=0)
+    keep_raw_arrays: bool = False
+    bar_durations: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        default=(1, 5, 30, 60, 300, 900, 3600, 14400), min_length=1
+    )
+    bar_grace: float = Field(default=2.0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alias(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "hf_sample_interval" not in data:
+            return data
+        if "hf_emit_interval" in data:
+            raise ValueError("hf_emit_interval and its alias hf_sample_interval are both given; keep one")
+        rest = {key: value for key, value in data.items() if key != "hf_sample_interval"}
+        return {**rest, "hf_emit_interval": data["hf_sample_interval"]}
+
+    @field_validator("horizons", "bands_bps", "bar_durations")
+    @classmethod
+    def _ascending(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if any(a >= b for a, b in pairwise(values)):
+            raise ValueError("must ascend, without repeats")
+        return values
+
+
+class LakeChannel(Section):
+    """Whether a channel is processed."""
+
+    enabled: bool = True
+
+
+class OrderbookChannel(LakeChannel):
+    """The order book, which yields features and bars."""
+
+    processor_options: ProcessorOptions = ProcessorOptions()
+
+
+class EtlChannels(Section):
+    """What is made of each channel."""
+
+    orderbook: OrderbookChannel = OrderbookChannel()
+    trades: LakeChannel = LakeChannel()
+    ticker: LakeChannel = LakeChannel()
+
+
+class Etl(Section):
+    """From raw events to the lake, live and in batch."""
+
+    channels: EtlChannels = EtlChannels()
+
+
+class Lake(Section):
+    """How the lake roles write.
+
+    segment_max_mb     a partition's files roll when one reaches this
+    segment_max_age_s  or when their oldest row is this old
+    """
+
+    segment_max_mb: float = Field(default=50.0, gt=0)
+    segment_max_age_s: float = Field(default=60.0, gt=0)
+
+
+class StorageLocation(Section):
+    """A root folder: Bronze lies in `{path}/raw`, the lake in `{path}/processed`."""
+
+    backend: Literal["local"] = "local"
+    path: Path = Path("data")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _local_only(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("backend") == "s3":
+            raise ValueError("backend s3 is not in this version; use backend: local")
+        return data
+
+
+class Storage(Section):
+    """Where Bronze is (`input`) and where the lake goes (`output`)."""
+
+    input: StorageLocation = StorageLocation()
+    output: StorageLocation = StorageLocation()
+
+
+class Metrics(Section):
+    """The Prometheus endpoint; port 0 takes a free one, null serves none."""
+
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=9100, ge=0, le=65535)
+
+
+class Settings(Section):
+    """All of it. `log_levels` sets single loggers: `{collector: DEBUG}`."""
+
+    log_level: Level = "INFO"
+    log_format: Literal["console", "json"] = "console"
+    log_levels: dict[str, Level] = {}
+    broker: Broker = Broker()
+    topics: TopicSettings = TopicSettings()
+    collector: CollectorSettings = CollectorSettings()
+    ccxt: Ccxt = Ccxt()
+    binance: NativeExchange | None = None
+    binanceus: NativeExchange | None = None
+    ingestion: Ingestion = Ingestion()
+    processor: Processor = Processor()
+    etl: Etl = Etl()
+    lake: Lake = Lake()
+    storage: Storage = Storage()
+    metrics: Metrics = Metrics()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _coinbase_by_ccxt(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "coinbase" in data:
+            raise ValueError("coinbase: the native adapter is not in this version; use ccxt.exchanges.coinbase")
+        return data
+
+    @model_validator(mode="after")
+    def _one_road_per_exchange(self) -> Self:
+        for name in self.native:
+            if name in self.ccxt.exchanges:
+                raise ValueError(f"{name} is configured natively and under ccxt.exchanges; keep one")
+        return self
+
+    @property
+    def native(self) -> dict[str, NativeExchange]:
+        """The native adapters that are configured, by name."""
+        given = {"binance": self.binance, "binanceus": self.binanceus}
+        return {name: section for name, section in given.items() if section is not None}
+
+    def topic_names(self) -> Topics:
+        """Topic names under the configured prefix."""
+        return Topics(self.broker.prefix)
+
+    def topic_specs(self) -> list[TopicSpec]:
+        """Every topic with its partitions and retention."""
+        hours, megabytes = self.topics.raw_retention_hours, self.topics.raw_retention_mb
+        return self.topic_names().specs(
+            self.topics.partitions,
+            raw_retention_ms=-1 if hours == -1 else int(hours * 3_600_000),
+            raw_retention_bytes=-1 if megabytes == -1 else int(megabytes * 1_000_000),
+        )
+
+    def feature_config(self) -> FeatureConfig:
+        """What the feature kernel computes."""
+        options = self.etl.channels.orderbook.processor_options
+        return FeatureConfig(
+            max_levels=options.max_levels,
+            ofi_levels=options.ofi_levels,
+            horizons=options.horizons,
+            bands_bps=options.bands_bps,
+            hf_emit_interval=options.hf_emit_interval,
+            tight_spread_threshold=options.tight_spread_threshold,
+            keep_raw_arrays=options.keep_raw_arrays,
+        )
+
+    def bar_config(self) -> BarConfig:
+        """What the bar kernel computes."""
+        options = self.etl.channels.orderbook.processor_options
+        return BarConfig(durations=options.bar_durations, grace=options.bar_grace)
+
+    def secrets(self) -> list[str]:
+        """Every secret value in clear, for the log's filter alone."""
+        held = [SecretStr(""), *self.broker.properties.values()]
+        for exchange in self.ccxt.exchanges.values():
+            held += [secret for secret in (exchange.api_key, exchange.secret) if secret is not None]
+        return [value for secret in held if (value := secret.get_secret_value())]

@@ -1,0 +1,133 @@
+"""A synthetic market: seeded order flow around a random walk, consistent in itself.
+
+Every change of a book has an update id; trades hit the book and change it; each 100 ms a diff carries what changed;
+bookTicker is the book's best at its update id. Time is virtual, so one seed gives one sequence of bytes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+
+from fluxforge.errors import ConfigError
+from simulator.flow import Flow
+from simulator.market import MS, NS, Depth, Frame, Hold, Instrument, Top
+from simulator.tape import Tape
+
+EPOCH = 1_704_067_200 * NS
+"""2024-01-01T00:00:00Z, where virtual time begins."""
+
+DIFF_EVERY = 100 * MS
+
+LISTINGS: Sequence[tuple[str, str, int, int, int]] = (
+    # base, start price in ticks of 10^-places, places, ticks between levels, places of a size
+    ("BTC", 6_000_000, 2, 50, 5),
+    ("ETH", 250_000, 2, 2, 4),
+    ("SOL", 15_000, 2, 1, 3),
+    ("BNB", 55_000, 2, 1, 3),
+    ("XRP", 52_000, 4, 1, 0),
+    ("DOGE", 120_000, 5, 2, 0),
+    ("ADA", 40_000, 4, 1, 1),
+    ("TRX", 130_000, 4, 2, 1),
+    ("AVAX", 27_000, 2, 1, 2),
+    ("LINK", 13_000, 2, 1, 2),
+    ("DOT", 55_000, 3, 1, 2),
+    ("LTC", 70_000, 2, 2, 3),
+    ("BCH", 36_000, 1, 1, 3),
+    ("UNI", 75_000, 3, 2, 2),
+    ("ATOM", 48_000, 3, 1, 2),
+    ("ETC", 19_000, 2, 1, 2),
+    ("FIL", 38_000, 3, 1, 2),
+    ("APT", 68_000, 3, 2, 2),
+    ("NEAR", 42_000, 3, 1, 1),
+    ("ARB", 54_000, 4, 1, 1),
+)
+
+
+class SyntheticMarket:
+    """`symbols` markets of about `rate` messages/s each (depth@100ms + trade + bookTicker + ticker).
+
+    seed      the same seed, symbols and rate give the same frames
+    duration  s of virtual time after which the market ends; None never ends
+    rebase    begin virtual time at the wall clock's now instead of 2024-01-01
+
+    Raises ConfigError for a count or rate that makes no market.
+    """
+
+    def __init__(
+        self,
+        symbols: int = 2,
+        rate: float = 100.0,
+        seed: int = 1,
+        *,
+        duration: float | None = None,
+        rebase: bool = False,
+    ) -> None:
+        if symbols < 1:
+            raise ConfigError(f"symbols = {symbols}", hint="a market has at least 1 symbol")
+        if not 0.1 <= rate <= 100_000:
+            raise ConfigError(f"rate = {rate}", hint="give messages per second and symbol, from 0.1 to 100000")
+        self._name = {"symbols": symbols, "rate": rate, "seed": seed}
+        self._rebase, self._start = rebase, EPOCH
+        self._duration = duration
+        listings = [listing(number) for number in range(symbols)]
+        self._flows = {
+            f"{base}USDT": Flow(f"{base}USDT", price, places, gap, size_places, rate, seed)
+            for base, price, places, gap, size_places in listings
+        }
+        self._instruments = {
+            f"{base}USDT": Instrument(f"{base}USDT", base, "USDT", _unit(places), _unit(size_places))
+            for base, _, places, _, size_places in listings
+        }
+
+    @property
+    def instruments(self) -> Mapping[str, Instrument]:
+        return self._instruments
+
+    def begin(self, wall_ms: int) -> None:
+        if self._rebase:
+            self._start = wall_ms * MS // DIFF_EVERY * DIFF_EVERY
+
+    def frames(self) -> Iterator[Frame | Hold]:
+        end = None if self._duration is None else self._start + int(self._duration * NS)
+        due: list[tuple[int, int]] = []
+        flows = list(self._flows.values())
+        for number, flow in enumerate(flows):
+            due.append((flow.begin(self._start), number))
+            yield Hold(self._start, flow.symbol)
+        heapq.heapify(due)
+        while due:
+            at, number = due[0]
+            if end is not None and at > end:
+                return
+            yield from flows[number].step(at)
+            heapq.heapreplace(due, (flows[number].next_at, number))
+
+    def exchange_ms(self, at: int) -> int:
+        return max(at, self._start) // MS
+
+    def snapshot(self, symbol: str, limit: int) -> Depth:
+        return self._flows[symbol].depth(limit)
+
+    def book(self, symbol: str, limit: int) -> Depth:
+        return self._flows[symbol].depth(limit)
+
+    def top(self, symbol: str) -> Top | None:
+        return self._flows[symbol].top()
+
+    def tape(self, symbol: str) -> Tape:
+        return self._flows[symbol].tape
+
+    def notes(self) -> Mapping[str, object]:
+        return {"market": "synthetic", **self._name}
+
+
+def listing(number: int) -> tuple[str, int, int, int, int]:
+    """The `number`-th market: well-known ones first, then numbered ones."""
+    if number < len(LISTINGS):
+        return LISTINGS[number]
+    return (f"SIM{number:03d}", 10_000 + 137 * (number % 400), 2, 1, 2)
+
+
+def _unit(places: int) -> str:
+    return f"{10**-places:.{places}f}"

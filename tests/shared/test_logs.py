@@ -1,0 +1,74 @@
+"""Log lines: text and JSON, levels by logger, secrets masked."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from fluxforge import logs
+
+SECRET = 'pa"ss\\word'
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before
+    logging.captureWarnings(False)
+    logging.getLogger("loud").setLevel(logging.NOTSET)
+
+
+def lines(stream: io.StringIO) -> list[str]:
+    return stream.getvalue().splitlines()
+
+
+def test_console_line_carries_level_logger_message_and_fields() -> None:
+    out = io.StringIO()
+    logs.setup(stream=out)
+    logging.getLogger("collector").info("connected to %s", "x", extra={"symbols": 2})
+    (line,) = lines(out)
+    assert line[12:] == " INFO    collector  connected to x symbols=2"
+
+
+def test_json_line_is_one_object() -> None:
+    out = io.StringIO()
+    logs.setup(fmt="json", stream=out)
+    logging.getLogger("collector").warning("two\nlines", extra={"symbols": 2, "odd": object})
+    entry = json.loads(out.getvalue())
+    assert len(lines(out)) == 1
+    assert (entry["level"], entry["logger"], entry["message"], entry["symbols"]) == (
+        "WARNING",
+        "collector",
+        "two\nlines",
+        2,
+    )
+    assert entry["ts"].endswith("+00:00")
+
+
+def test_levels_are_set_by_logger() -> None:
+    out = io.StringIO()
+    logs.setup("WARNING", levels={"loud": "DEBUG"}, stream=out)
+    logging.getLogger("quiet").info("no")
+    logging.getLogger("loud").debug("yes")
+    assert [line.split()[-1] for line in lines(out)] == ["yes"]
+
+
+@pytest.mark.parametrize("fmt", ["console", "json"])
+def test_secrets_are_masked_in_messages_fields_and_tracebacks(fmt: str) -> None:
+    out = io.StringIO()
+    logs.setup(fmt=fmt, secrets=[SECRET, "abc"], stream=out)  # type: ignore[arg-type]
+    log = logging.getLogger("x")
+    try:
+        raise ValueError(f"login with {SECRET}")
+    except ValueError:
+        log.exception("url?key=%s", SECRET, extra={"key": SECRET})
+    text = out.getvalue()
+    assert SECRET not in text
+    assert json.dumps(SECRET)[1:-1] not in text
+    assert text.count(logs.MASK) >= 3
