@@ -10,8 +10,7 @@ Written from the definitions of the features alone. Where they leave room, the r
     event with an unusable level is an invalid book; its other levels are applied. A snapshot out of order, or with a
     price twice, is an invalid book; the L2 book takes its levels all the same, sorted, the last of a price winning.
 4.  While t is unknown an event moves nothing but the L2 book: no previous book, step, window or row comes of it.
-5.  A refresh that differs from a known book is a reset (flag after_gap, spread and depth end); one that meets no
-    book only brings the book.
+5.  A refresh that differs from the known book, or meets none, is a reset: flag after_gap, spread and depth end.
 6.  A trade whose price or size is not finite and > 0 is invalid: it counts nowhere.
 7.  late_clamped looks at events of every kind that are not rejected.
 8.  One collector per key: following one of several is not described closely enough to be recomputed here.
@@ -149,11 +148,10 @@ def meaning(event: AnyEvent, book: Book) -> tuple[str, Levels, Levels]:
 
 
 def refresh(bids: Levels, asks: Levels, book: Book) -> str:
-    known = book.known
-    if known and (bids, asks) == book.sides():
+    if book.known and (bids, asks) == book.sides():
         return ""
     book.replace(bids, asks)
-    return "break" if known else ""
+    return "break"
 
 
 def by_key(events: Iterable[AnyEvent], offsets: Iterable[int]) -> dict[str, list[tuple[int, AnyEvent]]]:

@@ -11,7 +11,7 @@ import typer
 
 from fluxforge import service
 from fluxforge.errors import FluxForgeError
-from fluxforge_cli import configuration, demo, features, history, programs, topics, up
+from fluxforge_cli import configuration, demo, features, programs, topics, up
 
 app = typer.Typer(
     name="fluxforge",
@@ -44,7 +44,6 @@ programs.register(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(configuration.app, name="config")
 app.add_typer(features.app, name="features")
-history.register(app)
 
 
 def main() -> None:

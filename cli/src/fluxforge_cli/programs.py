@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
         )
 
 
-def _runner(module: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _runner(module: str) -> Callable[[typer.Context], None]:
     def run(context: typer.Context) -> None:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", module, *context.args])  # noqa: S606

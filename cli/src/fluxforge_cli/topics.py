@@ -46,7 +46,9 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     _print(settings, found, as_json)
     wrong = [name for name, state in found.items() if state != "ok"]
     if wrong:
-        raise UnknownTopic(f"not as configured: {', '.join(wrong)}", hint="fluxforge topics apply creates what is missing")
+        raise UnknownTopic(
+            f"not as configured: {', '.join(wrong)}", hint="fluxforge topics apply creates what is missing"
+        )
 
 
 def states(log: Log, settings: Settings) -> dict[str, str]:

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import gzip
 import heapq
-import io
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import IO, Literal, NamedTuple
 
 import msgspec
 import zstandard
@@ -73,9 +72,10 @@ def read_lines(path: Path, on_error: OnError | None = None) -> Iterator[bytes]:
     """
     number = 0
     try:
-        with _open(path) as stream:
-            for number, line in enumerate(stream, start=1):  # noqa: B007  the number names the place of a later error
-                yield line.rstrip(b"\r\n")
+        with path.open("rb") as file:
+            for line in _lines(file):
+                number += 1
+                yield line
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         where = f"after line {number}" if number else "at its start"
         _report(SegmentError(f"{path}: unreadable {where}: {error}", hint="fetch the file again"), on_error)
@@ -148,17 +148,43 @@ def read_cryptofeed_session(paths: Iterable[Path], on_error: OnError | None = No
     return sorted((line for path in paths for line in read_cryptofeed(path, on_error)), key=lambda line: line[1])
 
 
-def _open(path: Path) -> io.BufferedIOBase:
-    """The decompressed bytes of `path`."""
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic.startswith(_GZIP):
-        return cast(io.BufferedIOBase, gzip.open(path, "rb"))
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The decompressed lines of an open file."""
+    magic = file.read(4)
+    file.seek(0)
     if magic == _ZSTD:
-        # read_across_frames: a file appended to over several runs is several zstd frames
-        reader = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
-        return io.BufferedReader(reader, 1 << 16)
-    return path.open("rb")
+        yield from _split(_unzstd(file))
+        return
+    stream = gzip.GzipFile(fileobj=file) if magic.startswith(_GZIP) else file
+    for line in stream:
+        yield line.rstrip(b"\r\n")
+
+
+def _unzstd(file: IO[bytes]) -> Iterator[bytes]:
+    """Decompressed chunks of one or more zstd frames.
+
+    Raises EOFError where the last frame is not whole; zstandard's own reader would end there without a word.
+    """
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    while chunk := file.read(1 << 17):
+        while chunk:
+            if frame.eof:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(chunk)
+            chunk = frame.unused_data if frame.eof else b""
+    if not frame.eof:
+        raise EOFError("compressed file ended before the end-of-stream marker was reached")
+
+
+def _split(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines, wherever the chunks are cut."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.rstrip(b"\r")
+    if rest:
+        yield rest
 
 
 def _is_json(body: bytes | None) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,9 +17,8 @@ from numpy.typing import NDArray
 
 from fluxforge import catalogue
 from fluxforge.batch import EventBatch
-from fluxforge.clock import NS
 from fluxforge.errors import CodecError
-from fluxforge.events import Ticker
+from fluxforge.events import Kind, Ticker
 from fluxforge.kernels.bars import BAR, BarOutput
 from fluxforge.kernels.config import FeatureConfig
 from fluxforge.kernels.features import FeatureOutput
@@ -47,20 +45,12 @@ class Table:
     """A table of the lake.
 
     folder   under `processed/{source}/`
-    schema   of its files; exchange, symbol, date (and a bar's duration) are in the path
+    schema   of its rows; in files exchange, symbol, date and a bar's duration are in the path instead
     """
 
     name: str
     folder: str
     schema: pa.Schema
-    by_duration: bool = False
-
-    def partition(self, market: Market, timestamp: int, duration: int = 0) -> str:
-        """The folder of a row: `orderbook/hf/exchange=X/symbol=BTC-USDT/date=YYYY-MM-DD`, bars with `/duration=60`."""
-        date = datetime.fromtimestamp(timestamp // NS, UTC).date().isoformat()
-        symbol = market.symbol.replace("/", "-").replace(":", "_")
-        path = f"{self.folder}/exchange={market.exchange}/symbol={symbol}/date={date}"
-        return f"{path}/duration={duration}" if self.by_duration else path
 
 
 _LEVELS = pa.list_(pa.struct([("price", pa.float64()), ("size", pa.float64())]))
@@ -84,6 +74,7 @@ BARS = Table(
     "orderbook/bars",
     pa.schema(
         _ORIGIN
+        + [("duration", pa.int64())]
         + [
             (name, pa.int64() if BAR.fields[name][0].kind == "i" else pa.float64())  # type: ignore[index]
             for name in BAR.names or ()
@@ -91,7 +82,6 @@ BARS = Table(
         ]
         + [("incomplete", pa.bool_())]
     ),
-    by_duration=True,
 )
 TRADES = Table(
     "trades",
@@ -103,8 +93,10 @@ TRADES = Table(
         + [("side", pa.int32()), ("backfilled", pa.bool_())]
     ),
 )
-_TICKER_FLOATS = ("bid", "bid_size", "ask", "ask_size", "mid", "spread", "last")
-_TICKER_FLOATS += ("open", "high", "low", "volume", "quote_volume")
+_TICKER_FLOATS: tuple[str, ...] = (
+    *("bid", "bid_size", "ask", "ask_size", "mid", "spread", "last"),
+    *("open", "high", "low", "volume", "quote_volume"),
+)
 TICKER = Table("ticker", "ticker", pa.schema(_ORIGIN + [(n, pa.float64()) for n in _TICKER_FLOATS]))
 
 
@@ -151,9 +143,16 @@ def bar_columns(out: BarOutput, batch: EventBatch, partition: int) -> Columns:
     return columns
 
 
-def trade_columns(out: FeatureOutput, batch: EventBatch, trades: Sequence[tuple[str, bool]], partition: int) -> Columns:
+def quotes_of(out: FeatureOutput, batch: EventBatch, kind: Kind) -> NDArray[np.void]:
+    """The quotes of the trades, or of the tickers, of a batch."""
+    chosen: NDArray[np.void] = out.quotes[batch.events["kind"][out.quotes["event"]] == kind]
+    return chosen
+
+
+def trade_columns(
+    quotes: NDArray[np.void], batch: EventBatch, trades: Sequence[tuple[str, bool]], partition: int
+) -> Columns:
     """Trades enriched with the book just before them; `trades` holds (id, backfilled) of each quote in order."""
-    quotes = out.quotes
     events = batch.events[quotes["event"]]
     price, size, side = events["price"], events["size"], events["side"]
     return {

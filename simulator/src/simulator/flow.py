@@ -15,23 +15,26 @@ DIFF_EVERY = 100 * MS
 LEVELS = 400
 """Levels a side at the start; deep orders keep it between half and twice that."""
 
-DRIFT = 1.2
+DRIFT = 3.0
 """Standard deviation of the fair value per sqrt(s), in level gaps."""
 
 # share of each kind of event, and how many messages (trades and bookTickers) one of it makes on average
 TRADE, TOUCH = 0.14, 0.50
-PER_EVENT = TRADE * 2.29 + TOUCH * 0.92 + 0.005
+PER_EVENT = TRADE * 2.4 + TOUCH * 0.98 + 0.005
 OTHERS = 1.0
 
 
 class Flow:
     """One symbol: `begin`, then `step` at each `next_at`; answers hold for the last step taken.
 
-    Prices are level numbers: price = (number · gap) ticks of 10^-places. Sizes are lots of 10^-size_places.
+    price        at the start, in ticks of 10^-places
+    gap          ticks between neighbouring levels; inside, a price is a level number: number · gap ticks
+    size_places  sizes are lots of 10^-size_places
+    rate         messages/s
     """
 
     def __init__(
-        self, symbol: str, price: int, places: int, gap: int, size_places: int, rate: float, seed: int
+        self, symbol: str, *, price: int, places: int, gap: int, size_places: int, rate: float, seed: int
     ) -> None:
         self.symbol, self._name = symbol, symbol.lower()
         self._random = Random(f"{seed}:{symbol}")
@@ -187,7 +190,7 @@ class Flow:
             self._changed_asks.clear()
             self._sent_id = last
             self._slow.depth(first, last, bids, asks)
-            update = wire.depth_update(self.symbol, event_ms, first, last, bids, asks)
+            update = wire.depth_update(self.symbol, event_ms, first=first, last=last, bids=bids, asks=asks)
             yield Frame(at, f"{self._name}@depth@100ms", update)
         yield from self._slow.tick(at, event_ms, self.top())
 

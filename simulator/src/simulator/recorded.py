@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import orjson
 
-from fluxforge.errors import FluxForgeError, FrameError
+from fluxforge.errors import ConfigError, FluxForgeError, FrameError, SegmentError
 from fluxforge.recordings import CaptureLine, by_instrument, merge_captures, read_binance_capture
 from simulator.book import Book
 from simulator.market import MS, Depth, Frame, Hold, Instrument, Level, Top
@@ -62,12 +62,17 @@ class RecordedMarket:
     rebase  shift the exchange's own times (`E`, `T`) so that the market begins now; frames are then no longer byte for
             byte what was recorded
 
-    Raises FrameError for a file that holds no Binance frames and SegmentError for one that cannot be read at its
-    start; damage further on is logged, counted and passed over.
+    Raises SegmentError for a file that is not there or cannot be read from its start, FrameError for one that holds
+    no Binance frames, ConfigError for no file at all; damage further on is logged, counted and passed over.
     """
 
     def __init__(self, paths: Iterable[Path], *, rebase: bool = False) -> None:
         self._files = by_instrument(paths)
+        for path in (path for files in self._files.values() for path in files):
+            if not path.is_file():
+                raise SegmentError(f"{path}: no such recording", hint="name capture files, not folders")
+        if not self._files:
+            raise ConfigError("no recording to play", hint="name at least one capture file")
         self._damaged = 0
         self._rebase, self._shift_ms = rebase, 0
         prologues = [_prologue(files) for files in self._files.values()]
@@ -181,7 +186,8 @@ def _prologue(files: list[Path]) -> Prologue:
     """Read an instrument's first lines."""
     symbol, snapshot, start, ahead = "", None, 0, 0
     levels: list[Level] = []
-    for line in islice(read_binance_capture(files, log_once), PROLOGUE):
+    damage: list[FluxForgeError] = []  # met again, and counted, when it is played
+    for line in islice(read_binance_capture(files, damage.append), PROLOGUE):
         split = _split(line.frame)
         if split is None:
             snapshot = snapshot or _snapshot(line)
@@ -196,18 +202,14 @@ def _prologue(files: list[Path]) -> Prologue:
         if symbol and snapshot and ahead:
             break
     if not symbol:
-        raise FrameError(
+        unreadable = next((error for error in damage if isinstance(error, SegmentError)), None)
+        raise unreadable or FrameError(
             f"{files[0]}: no Binance stream frames in its first {PROLOGUE} lines",
             hint='expected lines of \'<receive ns> {"stream":"btcusdt@depth@100ms","data":{…}}\'',
         )
     if snapshot is not None:
         levels = [*snapshot.bids, *snapshot.asks]
     return Prologue(_instrument(symbol, levels), snapshot, start, ahead)
-
-
-def log_once(error: FluxForgeError) -> None:
-    """Damage in the prologue is met again, and counted, when it is played."""
-    log.debug("%s", error)
 
 
 def _split(text: bytes) -> tuple[bytes, bytes] | None:

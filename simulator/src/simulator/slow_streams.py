@@ -45,13 +45,19 @@ class SlowStreams:
             return
         self._second = at // NS
         if self._first is not None:
-            bids, asks = list(self._bids.items()), list(self._asks.items())
-            update = wire.depth_update(self._symbol, event_ms, self._first, self._last, bids, asks)
+            update = wire.depth_update(
+                self._symbol,
+                event_ms,
+                first=self._first,
+                last=self._last,
+                bids=list(self._bids.items()),
+                asks=list(self._asks.items()),
+            )
             yield Frame(at, f"{self._name}@depth", update)
             self._first, self._bids, self._asks = None, {}, {}
         stats = self._tape.stats
         if stats is not None and top is not None:
             yield Frame(at, f"{self._name}@ticker", wire.ticker(self._symbol, event_ms, stats, top))
-            if stats.count != self._printed:
-                self._printed = stats.count
+            if stats.trades != self._printed:
+                self._printed = stats.trades
                 yield Frame(at, f"{self._name}@miniTicker", wire.mini_ticker(self._symbol, event_ms, stats))

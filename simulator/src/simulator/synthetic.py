@@ -7,7 +7,8 @@ bookTicker is the book's best at its update id. Time is virtual, so one seed giv
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from fluxforge.errors import ConfigError
 from simulator.flow import Flow
@@ -19,28 +20,38 @@ EPOCH = 1_704_067_200 * NS
 
 DIFF_EVERY = 100 * MS
 
-LISTINGS: Sequence[tuple[str, str, int, int, int]] = (
-    # base, start price in ticks of 10^-places, places, ticks between levels, places of a size
-    ("BTC", 6_000_000, 2, 50, 5),
-    ("ETH", 250_000, 2, 2, 4),
-    ("SOL", 15_000, 2, 1, 3),
-    ("BNB", 55_000, 2, 1, 3),
-    ("XRP", 52_000, 4, 1, 0),
-    ("DOGE", 120_000, 5, 2, 0),
-    ("ADA", 40_000, 4, 1, 1),
-    ("TRX", 130_000, 4, 2, 1),
-    ("AVAX", 27_000, 2, 1, 2),
-    ("LINK", 13_000, 2, 1, 2),
-    ("DOT", 55_000, 3, 1, 2),
-    ("LTC", 70_000, 2, 2, 3),
-    ("BCH", 36_000, 1, 1, 3),
-    ("UNI", 75_000, 3, 2, 2),
-    ("ATOM", 48_000, 3, 1, 2),
-    ("ETC", 19_000, 2, 1, 2),
-    ("FIL", 38_000, 3, 1, 2),
-    ("APT", 68_000, 3, 2, 2),
-    ("NEAR", 42_000, 3, 1, 1),
-    ("ARB", 54_000, 4, 1, 1),
+
+class Listing(NamedTuple):
+    """A market to be: start `price` in ticks of 10^-places, `gap` ticks between levels, sizes of `size_places`."""
+
+    base: str
+    price: int
+    places: int
+    gap: int
+    size_places: int
+
+
+LISTINGS = (
+    Listing("BTC", 6_000_000, 2, 50, 5),
+    Listing("ETH", 250_000, 2, 2, 4),
+    Listing("SOL", 15_000, 2, 1, 3),
+    Listing("BNB", 55_000, 2, 1, 3),
+    Listing("XRP", 52_000, 4, 1, 0),
+    Listing("DOGE", 120_000, 5, 2, 0),
+    Listing("ADA", 40_000, 4, 1, 1),
+    Listing("TRX", 130_000, 4, 2, 1),
+    Listing("AVAX", 27_000, 2, 1, 2),
+    Listing("LINK", 13_000, 2, 1, 2),
+    Listing("DOT", 55_000, 3, 1, 2),
+    Listing("LTC", 70_000, 2, 2, 3),
+    Listing("BCH", 36_000, 1, 1, 3),
+    Listing("UNI", 75_000, 3, 2, 2),
+    Listing("ATOM", 48_000, 3, 1, 2),
+    Listing("ETC", 19_000, 2, 1, 2),
+    Listing("FIL", 38_000, 3, 1, 2),
+    Listing("APT", 68_000, 3, 2, 2),
+    Listing("NEAR", 42_000, 3, 1, 1),
+    Listing("ARB", 54_000, 4, 1, 1),
 )
 
 
@@ -67,17 +78,22 @@ class SyntheticMarket:
             raise ConfigError(f"symbols = {symbols}", hint="a market has at least 1 symbol")
         if not 0.1 <= rate <= 100_000:
             raise ConfigError(f"rate = {rate}", hint="give messages per second and symbol, from 0.1 to 100000")
-        self._name = {"symbols": symbols, "rate": rate, "seed": seed}
+        self._settings = {"seed": seed, "rate": rate}
         self._rebase, self._start = rebase, EPOCH
         self._duration = duration
         listings = [listing(number) for number in range(symbols)]
+        self._instruments = {instrument.symbol: instrument for instrument in map(_instrument, listings)}
         self._flows = {
-            f"{base}USDT": Flow(f"{base}USDT", price, places, gap, size_places, rate, seed)
-            for base, price, places, gap, size_places in listings
-        }
-        self._instruments = {
-            f"{base}USDT": Instrument(f"{base}USDT", base, "USDT", _unit(places), _unit(size_places))
-            for base, _, places, _, size_places in listings
+            symbol: Flow(
+                symbol,
+                price=listed.price,
+                places=listed.places,
+                gap=listed.gap,
+                size_places=listed.size_places,
+                rate=rate,
+                seed=seed,
+            )
+            for symbol, listed in zip(self._instruments, listings, strict=True)
         }
 
     @property
@@ -119,15 +135,16 @@ class SyntheticMarket:
         return self._flows[symbol].tape
 
     def notes(self) -> Mapping[str, object]:
-        return {"market": "synthetic", **self._name}
+        return {"market": "synthetic", **self._settings}
 
 
-def listing(number: int) -> tuple[str, int, int, int, int]:
+def listing(number: int) -> Listing:
     """The `number`-th market: well-known ones first, then numbered ones."""
     if number < len(LISTINGS):
         return LISTINGS[number]
-    return (f"SIM{number:03d}", 10_000 + 137 * (number % 400), 2, 1, 2)
+    return Listing(f"SIM{number:03d}", 10_000 + 137 * (number % 400), 2, 1, 2)
 
 
-def _unit(places: int) -> str:
-    return f"{10**-places:.{places}f}"
+def _instrument(listed: Listing) -> Instrument:
+    tick, step = (f"{10**-places:.{places}f}" for places in (listed.places, listed.size_places))
+    return Instrument(f"{listed.base}USDT", listed.base, "USDT", tick, step)

@@ -47,7 +47,7 @@ class Stats(NamedTuple):
     close_time: int
     first_id: int
     last_id: int
-    count: int
+    trades: int
 
 
 class Tape:
@@ -105,7 +105,7 @@ class Tape:
                 close_time=trade.time,
                 first_id=trade.id,
                 last_id=trade.id,
-                count=1,
+                trades=1,
             )
             return
         self.stats = Stats(
@@ -120,5 +120,5 @@ class Tape:
             close_time=trade.time,
             first_id=old.first_id,
             last_id=trade.id,
-            count=old.count + 1,
+            trades=old.trades + 1,
         )

@@ -13,7 +13,7 @@ from simulator.tape import Print, Run, Stats
 
 _LONG = struct.Struct("!BBQ")
 _SHORT = struct.Struct("!BBH")
-_FIN_TEXT = 0x81
+_FIN_TEXT, _FIN_PING = 0x81, 0x89
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -26,13 +26,18 @@ def text_frame(payload: bytes) -> bytes:
     return _LONG.pack(_FIN_TEXT, 127, size) + payload
 
 
+def ping_frame(payload: bytes) -> bytes:
+    """A WebSocket ping of at most 125 bytes."""
+    return bytes((_FIN_PING, len(payload))) + payload
+
+
 def wrap(stream: str, payload: bytes) -> bytes:
     """A combined stream's envelope."""
     return b'{"stream":"%b","data":%b}' % (stream.encode(), payload)
 
 
-def depth_update(  # the names are the wire's
-    symbol: str, event_ms: int, first: int, last: int, bids: Sequence[Level], asks: Sequence[Level]
+def depth_update(
+    symbol: str, event_ms: int, *, first: int, last: int, bids: Sequence[Level], asks: Sequence[Level]
 ) -> bytes:
     """`{"e":"depthUpdate","E":1672515782136,"s":"BNBBTC","U":157,"u":160,"b":[["0.0024","10"]],"a":[…]}`"""
     return orjson.dumps({"e": "depthUpdate", "E": event_ms, "s": symbol, "U": first, "u": last, "b": bids, "a": asks})
@@ -96,7 +101,7 @@ def ticker(symbol: str, event_ms: int, stats: Stats, top: Top) -> bytes:
             "C": stats.close_time,
             "F": stats.first_id,
             "L": stats.last_id,
-            "n": stats.count,
+            "n": stats.trades,
         }
     )
 
@@ -179,7 +184,7 @@ def ticker_record(symbol: str, stats: Stats | None, top: Top | None, now_ms: int
         "closeTime": stats.close_time if stats else now_ms,
         "firstId": stats.first_id if stats else -1,
         "lastId": stats.last_id if stats else -1,
-        "count": stats.count if stats else 0,
+        "count": stats.trades if stats else 0,
     }
 
 

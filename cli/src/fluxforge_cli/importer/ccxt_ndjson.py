@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from fluxforge_cli.importer.line import COLLECTOR, Line, pack
 
 from fluxforge.clock import MS
 from fluxforge.events import AnyEvent, BookSnapshot, ClockSource, Ticker, Trade
 from fluxforge.recordings import read_lines
+from fluxforge_cli.importer.line import COLLECTOR, Line, pack
 
 SIDES = {"buy": 1, "sell": -1, None: 0}
 

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from collector.symbols import unify
-from fluxforge_cli.importer.line import COLLECTOR, Line, pack
-
 from fluxforge.errors import SegmentError, UnknownSymbol
 from fluxforge.events import AnyEvent, BookSnapshot, ClockSource, Trade
 from fluxforge.recordings import read_lines
+from fluxforge_cli.importer.line import COLLECTOR, Line, pack
 
 US = 1000
 

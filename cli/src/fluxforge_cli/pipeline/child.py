@@ -10,11 +10,16 @@ from enum import StrEnum
 from pathlib import Path
 
 from fluxforge.clock import Clock
+from fluxforge.errors import FluxForgeError
 from fluxforge.service import MISCONFIGURED
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 STEADY = 30.0
 """A child that lived this long (s) starts its backoff anew."""
+
+
+class PipelineFailed(FluxForgeError):
+    """A program of the pipeline could not be kept running."""
 
 
 class State(StrEnum):
@@ -31,8 +36,8 @@ class State(StrEnum):
 class Child:
     """One program under supervision; its output goes to a log file of its own.
 
-    A death is followed by a restart after 0.5 s, 1 s, 2 s… up to 30 s; one by wrong configuration (exit code 2) is final.
-    `poll` must be called now and then; it never blocks.
+    A death is followed by a restart after 0.5 s, 1 s, 2 s… up to 30 s; one by wrong configuration (exit code 2) is
+    final. `poll` must be called now and then; it never blocks.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._deaths = 0
         self._since = 0.0
+        self._begins = 0
 
     @property
     def pid(self) -> int | None:
@@ -57,6 +63,7 @@ class Child:
         """Start the program, in a session of its own: a Ctrl+C in the terminal reaches the supervisor alone."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
+            self._begins = output.tell()
             self._process = subprocess.Popen(  # noqa: S603
                 self._command,
                 stdin=subprocess.PIPE,
@@ -102,19 +109,26 @@ class Child:
         """True once it failed for good, or died five times in a row without living 30 s."""
         return self.state is State.FAILED or self._deaths >= 5
 
-    def last_line(self) -> str:
-        """The last line of its log."""
-        lines = self.tail(1)
-        return lines[0] if lines else ""
+    def failure(self, what: str) -> PipelineFailed:
+        """An error that shows the end of its log."""
+        tail = "\n".join(f"  | {line}" for line in self.tail(8))
+        return PipelineFailed(f"{self.name} {what}\n{tail}", hint=f"its log is {self.log}")
+
+    def lines_since_start(self) -> list[str]:
+        """What it has printed since it was last started, at most the first 64 KiB."""
+        return self._lines(self._begins)
 
     def tail(self, count: int) -> list[str]:
         """The last lines of its log that are not empty."""
+        size = self.log.stat().st_size if self.log.exists() else 0
+        return [line for line in self._lines(max(0, size - 65_536)) if line.strip()][-count:]
+
+    def _lines(self, start: int) -> list[str]:
         if not self.log.exists():
             return []
         with self.log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 65_536))
-            lines = file.read().decode(errors="replace").splitlines()
-        return [line for line in lines if line.strip()][-count:]
+            file.seek(start)
+            return file.read(65_536).decode(errors="replace").splitlines()
 
     def _ended(self) -> bool:
         assert self._process is not None

@@ -6,6 +6,8 @@ from collections import Counter
 
 import prometheus_client
 
+from fluxforge import metrics
+
 Name = tuple[prometheus_client.Counter, tuple[str, ...]]
 
 
@@ -39,3 +41,18 @@ class Stats:
                 metric, labels = name
                 metric.labels(*labels).inc(new)
                 self._published[name] = total
+
+    def line(self, waiting: int) -> str:
+        """All of it in one line for a person."""
+        kinds = " ".join(f"{kind}={n}" for kind, n in sorted(self.by(metrics.EVENTS, 2).items()))
+        troubles = {
+            "bad_frames": metrics.BAD_FRAMES,
+            "gaps": metrics.GAPS,
+            "resyncs": metrics.RESYNCS,
+            "duplicates": metrics.DUPLICATES,
+            "backfilled": metrics.BACKFILLED,
+            "shed": metrics.SHED,
+            "disconnects": metrics.DISCONNECTS,
+        }
+        counted = " ".join(f"{name}={self.of(metric)}" for name, metric in troubles.items())
+        return f"frames={self.of(metrics.FRAMES)} {kinds} {counted} queue={waiting}"

@@ -57,12 +57,14 @@ class TradeLine:
 
     def reconnect(self, now: int, *, expect_trades: bool) -> list[AnyEvent]:
         """A new connection. Where trades are followed and one was seen before, hold until the missed ones are here."""
-        out = self.give_up("connection lost again") if self.held_since is not None else []
+        if self.held_since is not None:
+            self._held.append(self._new_reset(ResetReason.RECONNECT, False, "the connection was lost again"))
+            return []
         if expect_trades and self.last is not None:
             self.held_since, self._reconnected = now, True
-            return out
-        detail = "reconnected" if self.last is not None or not expect_trades else "first connection"
-        return [*out, self._new_reset(ResetReason.RECONNECT, expect_trades, detail)]
+            return []
+        detail = "first trade to come" if expect_trades else "no trades are followed"
+        return [self._new_reset(ResetReason.RECONNECT, expect_trades, detail)]
 
     def fill(self, trades: Sequence[Trade]) -> list[AnyEvent] | None:
         """The trades fetched, by rising id, of a REST answer that reaches to the present.
@@ -70,10 +72,10 @@ class TradeLine:
         None where they do not reach back to the last one or not up to the first one held: fetch again.
         """
         assert self.held_since is not None and self.last is not None
-        missing = [trade for trade in trades if int(trade.id) > self.last]
+        first = self._first_held()
+        missing = self._missing(trades, first)
         reaches_back = bool(trades) and int(trades[0].id) <= self.last + 1
         contiguous = all(int(trade.id) == self.last + 1 + k for k, trade in enumerate(missing))
-        first = self._first_held()
         if not (reaches_back and contiguous) or (first is not None and first > self.last + len(missing) + 1):
             return None
         out: list[AnyEvent] = []
@@ -84,16 +86,18 @@ class TradeLine:
     def give_up(self, why: str, trades: Sequence[Trade] = ()) -> list[AnyEvent]:
         """Release what is held, behind a Reset that says trades are missing; `trades` are those that were fetched."""
         assert self.held_since is not None and self.last is not None
-        missing = [trade for trade in trades if int(trade.id) > self.last]
-        reason = ResetReason.RECONNECT if self._reconnected else ResetReason.GAP
         first = self._first_held()
+        missing = self._missing(trades, first)
+        reason = ResetReason.RECONNECT if self._reconnected else ResetReason.GAP
         self.counts["incomplete"] += 1
         detail = f"trades after {self.last}{f' and before {first}' if first is not None else ''}: {why}"
-        if first is not None:
-            missing = [trade for trade in missing if int(trade.id) < first]
         out: list[AnyEvent] = [self._new_reset(reason, True, detail)]
         resume = first - 1 if first is not None else None
         return out + self._release(missing, resume=resume)
+
+    def _missing(self, trades: Sequence[Trade], first: int | None) -> list[Trade]:
+        last = self.last or 0
+        return [trade for trade in trades if last < int(trade.id) and (first is None or int(trade.id) < first)]
 
     def _first_held(self) -> int | None:
         return next((int(e.id) for e in self._held if isinstance(e, Trade) and int(e.id) > (self.last or 0)), None)

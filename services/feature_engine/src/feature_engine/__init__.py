@@ -1,1 +1,1 @@
-
+"""Raw topic to feature rows, enriched trades and tickers; roles `engine` and `lake`."""

@@ -122,7 +122,8 @@ def _slots(table: pa.Table, slots: Slots) -> NDArray[np.int64]:
     for i, row in enumerate(first):
         exchange, symbol, source = (word[int(row)].as_py() for word in words)
         found[i] = slots(f"{exchange}|{symbol}", source)
-    return found[back]
+    of_rows: NDArray[np.int64] = found[back]
+    return of_rows
 
 
 def _by_word(table: pa.Table, name: str, number: Callable[[str], int]) -> NDArray[np.int64]:
@@ -132,7 +133,8 @@ def _by_word(table: pa.Table, name: str, number: Callable[[str], int]) -> NDArra
     numbers = np.zeros(len(column.dictionary), np.int64)
     for code in np.unique(codes):
         numbers[code] = number(column.dictionary[int(code)].as_py())
-    return numbers[codes]
+    of_rows: NDArray[np.int64] = numbers[codes]
+    return of_rows
 
 
 def _decodable(table: pa.Table) -> pa.Table:
@@ -160,4 +162,5 @@ def _flags(table: pa.Table, name: str) -> NDArray[np.int64]:
 
 
 def _counts(table: pa.Table, name: str) -> NDArray[np.int64]:
-    return np.diff(np.asarray(table.column(name).combine_chunks().offsets, np.int64))
+    counts: NDArray[np.int64] = np.asarray(table.column(name).combine_chunks().value_lengths(), np.int64)
+    return counts

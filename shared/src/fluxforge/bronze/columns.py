@@ -5,7 +5,8 @@ Column by column over many events: a row at a time costs several times more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -16,110 +17,123 @@ from fluxforge import codec
 from fluxforge.bronze import schema
 from fluxforge.bronze.schema import CHANNEL_OF, CONTROL, KIND_NAMES, ORDERBOOK, SCHEMAS, TICKER, TRADES, UNDECODABLE
 from fluxforge.errors import CodecError
-from fluxforge.events import KIND_OF, AnyEvent, BookSnapshot, Reset
+from fluxforge.events import KIND_OF, AnyEvent
 from fluxforge.files.commit import folder_name
-from fluxforge.log import Record
+from fluxforge.log import Headers, Record
 
 UNDECODABLE_FOLDER = "_undecodable"
 """In the place of a source: records that do not decode name none."""
 
 
-class Place(NamedTuple):
-    """Where the last row stood: its offset, and its ordinal among that offset's rows."""
-
-    offset: int
-    ordinal: int
-
-
-NOWHERE = Place(-1, 0)
-
-
-class _Row(NamedTuple):
-    record: Record
-    ordinal: int
-    event: AnyEvent | None
-    value: bytes | None
-    detail: str = ""
-
-
 class Columns(NamedTuple):
-    """Tables by (source folder, channel), each in the order of the records, and the place of the last."""
+    """Tables by (source folder, channel), each in the order of the records."""
 
     tables: dict[tuple[str, str], pa.Table]
-    last: Place
     undecodable: int
 
 
-def to_columns(topic: str, records: Sequence[Record], after: Place = NOWHERE) -> Columns:
-    """The records of one partition as Bronze rows; `after` is the place of the row before them.
+class _Group:
+    """Rows of one table, column by column."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.ordinals: list[int] = []
+        self.events: list[Any] = []
+        self.values: list[bytes | None] = []
+        self.details: list[str] = []
+
+
+def ordinals(records: Sequence[Record]) -> list[int]:
+    """Of each record, its place among the neighbours of the same offset: all 0 for records of a log."""
+    found, last, ordinal = [], None, 0
+    for record in records:
+        ordinal = ordinal + 1 if record.offset == last else 0
+        last = record.offset
+        found.append(ordinal)
+    return found
+
+
+def to_columns(topic: str, records: Sequence[Record], ordinals: Sequence[int]) -> Columns:
+    """The records of one partition as Bronze rows.
 
     Loses nothing: a record that does not decode becomes a `control` row with its bytes.
     """
-    groups: dict[tuple[str, str], list[_Row]] = {}
-    folders: dict[str, str] = {}
-    last, undecodable = after, 0
-    for record in records:
-        last = Place(record.offset, last.ordinal + 1 if record.offset == last.offset else 0)
-        row = _row(record, last.ordinal)
-        if row.event is None:
-            undecodable += 1
-            group = (UNDECODABLE_FOLDER, CONTROL)
+    groups: dict[tuple[type | None, str], _Group] = {}
+    decode, encode = codec.decode, codec.encode
+    for record, ordinal in zip(records, ordinals, strict=True):
+        value = record.value
+        try:
+            event = decode(value)
+        except CodecError as error:
+            group = groups.get((None, "")) or groups.setdefault((None, ""), _Group())
+            group.values.append(value)
+            group.details.append(str(error))
         else:
-            source = row.event.source
-            folder = folders.get(source) or folders.setdefault(source, folder_name(source))
-            group = (folder, CHANNEL_OF[type(row.event)])
-        groups.setdefault(group, []).append(row)
-    tables = {group: _table(topic, group[1], rows) for group, rows in groups.items()}
-    return Columns(tables, last, undecodable)
+            place = (type(event), event.source)
+            group = groups.get(place) or groups.setdefault(place, _Group())
+            group.events.append(event)
+            group.values.append(None if encode(event) == value else value)
+        group.records.append(record)
+        group.ordinals.append(ordinal)
+    tables: dict[tuple[str, str], list[pa.Table]] = {}
+    for (kind, source), group in groups.items():
+        channel = CONTROL if kind is None else CHANNEL_OF[kind]
+        folder = UNDECODABLE_FOLDER if kind is None else folder_name(source)
+        tables.setdefault((folder, channel), []).append(_table(topic, channel, group))
+    undecodable = groups.get((None, ""))
+    return Columns(
+        {place: _in_order(parts) for place, parts in tables.items()},
+        len(undecodable.records) if undecodable else 0,
+    )
 
 
-def _row(record: Record, ordinal: int) -> _Row:
-    try:
-        event = codec.decode(record.value)
-    except CodecError as error:
-        return _Row(record, ordinal, None, record.value, str(error))
-    return _Row(record, ordinal, event, None if codec.encode(event) == record.value else record.value)
+def _in_order(parts: list[pa.Table]) -> pa.Table:
+    """Tables of several kinds as one, in the order of the records."""
+    if len(parts) == 1:
+        return parts[0]
+    table = pa.concat_tables(parts)
+    order = np.lexsort((table.column("ordinal").to_numpy(), table.column("offset").to_numpy()))
+    return table.take(order)
 
 
-def _table(topic: str, channel: str, rows: list[_Row]) -> pa.Table:
-    events = [row.event for row in rows]
-    columns = _record_columns(topic, rows)
-    if None in events:
-        columns |= _undecodable_columns(rows)
+def _table(topic: str, channel: str, group: _Group) -> pa.Table:
+    columns = _record_columns(topic, group)
+    if group.events:
+        columns |= _event_columns(group.events) | _OWN_COLUMNS[channel](group.events)
     else:
-        columns |= _event_columns(events) | _OWN_COLUMNS[channel](events)
+        columns |= _undecodable_columns(group)
     return pa.table([columns[name] for name in SCHEMAS[channel].names], schema=SCHEMAS[channel])
 
 
-def _record_columns(topic: str, rows: list[_Row]) -> dict[str, pa.Array]:
-    records = [row.record for row in rows]
-    count = len(rows)
+def _record_columns(topic: str, group: _Group) -> dict[str, pa.Array]:
+    records = group.records
+    count = len(records)
     return {
         "topic": _constant(topic, count),
         "partition": pa.array([record.partition for record in records], pa.int32()),
         "offset": pa.array([record.offset for record in records], pa.int64()),
-        "ordinal": pa.array([row.ordinal for row in rows], pa.int32()),
+        "ordinal": pa.array(group.ordinals, pa.int32()),
         "timestamp": pa.array([record.timestamp for record in records], pa.int64()).cast(_type("timestamp")),
         "key": pa.array([record.key for record in records], pa.binary()).dictionary_encode(),
-        "headers": _headers(rows),
-        "value": pa.array([row.value for row in rows], pa.binary()),
+        "headers": _headers([record.headers for record in records], group.events),
+        "value": pa.array(group.values, pa.binary()),
     }
 
 
-def _headers(rows: list[_Row]) -> pa.Array:
-    own = [
-        None if row.event is not None and row.record.headers == codec.headers(row.event) else row.record.headers
-        for row in rows
+def _headers(given: list[Headers], events: list[AnyEvent]) -> pa.Array:
+    """Null where they are the codec's own."""
+    own = [codec.headers(event) for event in events]
+    if given == own:
+        return pa.nulls(len(given), schema.HEADERS)
+    rows = [
+        None if at < len(own) and headers == own[at] else [{"name": name, "value": value} for name, value in headers]
+        for at, headers in enumerate(given)
     ]
-    if not any(own) and () not in own:
-        return pa.nulls(len(rows), schema.HEADERS)
-    as_rows = [None if one is None else [{"name": name, "value": value} for name, value in one] for one in own]
-    return pa.array(as_rows, schema.HEADERS)
+    return pa.array(rows, schema.HEADERS)
 
 
 def _event_columns(events: list[Any]) -> dict[str, pa.Array]:
-    kinds = [int(KIND_OF[type(event)]) for event in events]
-    columns = {"kind": pa.DictionaryArray.from_arrays(pa.array(kinds, pa.int32()), list(KIND_NAMES.values()))}
+    columns = {"kind": _constant(KIND_NAMES[KIND_OF[type(events[0])]], len(events))}
     for name in schema.WORDS:
         columns[name] = _words(_each(name, events))
     for name in ("ts", "capture_ts"):
@@ -129,48 +143,35 @@ def _event_columns(events: list[Any]) -> dict[str, pa.Array]:
     return columns
 
 
-def _undecodable_columns(rows: list[_Row]) -> dict[str, pa.Array]:
-    columns = {field.name: pa.nulls(len(rows), field.type) for field in SCHEMAS[CONTROL]}
+def _undecodable_columns(group: _Group) -> dict[str, pa.Array]:
+    count = len(group.records)
+    columns = {field.name: pa.nulls(count, field.type) for field in SCHEMAS[CONTROL]}
     for name in _RECORD_NAMES:
         del columns[name]
-    return columns | {
-        "kind": _constant(UNDECODABLE, len(rows)),
-        "detail": pa.array([row.detail for row in rows], pa.string()),
-    }
-
-
-def _ticker_columns(events: list[Any]) -> dict[str, pa.Array]:
-    return {f.name: pa.array(_each(f.name, events), f.type) for f in _own_fields(TICKER)}
-
-
-def _trade_columns(events: list[Any]) -> dict[str, pa.Array]:
-    return {f.name: pa.array(_each(f.name, events), f.type) for f in _own_fields(TRADES)}
+    return columns | {"kind": _constant(UNDECODABLE, count), "detail": pa.array(group.details, pa.string())}
 
 
 def _book_columns(events: list[Any]) -> dict[str, pa.Array]:
-    snapshot = [isinstance(event, BookSnapshot) for event in events]
-    pairs = list(zip(events, snapshot, strict=True))
     bid_prices, bid_sizes = _sides([event.bids for event in events])
     ask_prices, ask_sizes = _sides([event.asks for event in events])
-    return {
-        "bid_prices": bid_prices,
-        "bid_sizes": bid_sizes,
-        "ask_prices": ask_prices,
-        "ask_sizes": ask_sizes,
-        "refresh": pa.array([event.refresh if whole else None for event, whole in pairs], pa.bool_()),
-        "conflated": pa.array([event.conflated if whole else None for event, whole in pairs], pa.bool_()),
-        "updates": pa.array([event.updates if whole else None for event, whole in pairs], pa.int64()),
-        "first_seq": pa.array([None if whole else event.first_seq for event, whole in pairs], pa.int64()),
-    }
+    levels = {"bid_prices": bid_prices, "bid_sizes": bid_sizes, "ask_prices": ask_prices, "ask_sizes": ask_sizes}
+    return levels | _own_or_null(ORDERBOOK, events, skip=levels)
 
 
-def _control_columns(events: list[Any]) -> dict[str, pa.Array]:
-    resets = [event if isinstance(event, Reset) else None for event in events]
-    return {
-        "reason": _words([event and event.reason for event in resets]),
-        "incomplete": pa.array([event and event.incomplete for event in resets], pa.bool_()),
-        "detail": pa.array([event and event.detail for event in resets], pa.string()),
-    }
+def _own_or_null(channel: str, events: list[Any], skip: Collection[str] = ()) -> dict[str, pa.Array]:
+    """The channel's own columns; null where events of this kind have no such field."""
+    fields = events[0].__struct_fields__
+    columns = {}
+    for field in _own_fields(channel):
+        if field.name in skip:
+            continue
+        if field.name not in fields:
+            columns[field.name] = pa.nulls(len(events), field.type)
+        elif pa.types.is_dictionary(field.type):
+            columns[field.name] = _words(_each(field.name, events))
+        else:
+            columns[field.name] = pa.array(_each(field.name, events), field.type)
+    return columns
 
 
 def _sides(blobs: list[bytes]) -> tuple[pa.Array, pa.Array]:
@@ -179,7 +180,8 @@ def _sides(blobs: list[bytes]) -> tuple[pa.Array, pa.Array]:
     ends = np.zeros(len(blobs) + 1, np.int32)
     np.cumsum([len(blob) >> 4 for blob in blobs], out=ends[1:])
     offsets = pa.array(ends)
-    return tuple(pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(pairs[:, i]))) for i in (0, 1))  # type: ignore[return-value]
+    prices, sizes = (pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(pairs[:, i]))) for i in (0, 1))
+    return prices, sizes
 
 
 def _each(name: str, events: list[Any]) -> list[Any]:
@@ -191,7 +193,7 @@ def _words(words: Iterable[str | None]) -> pa.Array:
 
 
 def _constant(word: str, count: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), [word])
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([word], pa.string()))
 
 
 def _type(name: str) -> pa.DataType:
@@ -206,8 +208,8 @@ def _own_fields(channel: str) -> list[pa.Field]:
 _RECORD_NAMES = ("topic", "partition", "offset", "ordinal", "timestamp", "key", "headers", "value")
 _EVENT_NAMES = ("kind", *schema.WORDS, "ts", "capture_ts", "skew", "clock", "seq")
 _OWN_COLUMNS: dict[str, Callable[[list[Any]], dict[str, pa.Array]]] = {
-    TICKER: _ticker_columns,
-    TRADES: _trade_columns,
+    TICKER: partial(_own_or_null, TICKER),
+    TRADES: partial(_own_or_null, TRADES),
     ORDERBOOK: _book_columns,
-    CONTROL: _control_columns,
+    CONTROL: partial(_own_or_null, CONTROL),
 }

@@ -1,8 +1,8 @@
 """Where Bronze lies: `{data}/raw`.
 
-    active/{source}/{channel}/…                                              being written; readers stay out
-    ready/{source}/{channel}/{topic}.{partition}.{log id}.{start:020d}.parquet   committed segments
-    _commits/{log id}/{topic}/{partition}/{start:020d}.json                  which segments there are, and their offsets
+active/{source}/{channel}/…                                              being written; readers stay out
+ready/{source}/{channel}/{topic}.{partition}.{log id}.{start:020d}.parquet   committed segments
+_commits/{log id}/{topic}/{partition}/{start:020d}.json                  which segments there are, and their offsets
 """
 
 from __future__ import annotations

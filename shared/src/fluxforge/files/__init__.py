@@ -17,10 +17,11 @@ from fluxforge.files.chain import STEPS, Chain
 from fluxforge.files.commit import ChainId, Commit, CommittedFile, Gap
 from fluxforge.files.history import chains, commits, locate
 from fluxforge.files.local import LocalStorage
-from fluxforge.files.segment import Format, Segment, TableWriter, parquet
+from fluxforge.files.segment import GROUP_BYTES, Format, Segment, TableWriter, parquet
 from fluxforge.files.storage import Storage, Tree
 
 __all__ = [
+    "GROUP_BYTES",
     "STEPS",
     "Chain",
     "ChainId",

@@ -43,6 +43,8 @@ class Chain:
         self.id = id_
         self.next_offset = next_offset
         """First offset not yet committed: read the log from here."""
+        self.gap: Gap | None = None
+        """What opening found to have left the log unread; it is on record."""
         self._tree, self._storage, self._lock, self._step = tree, tree.storage, lock, step
         self._segments: dict[str, Segment] = {}
         self._writer = uuid4().hex[:12]
@@ -281,6 +283,7 @@ class Chain:
                 hint="restore them, or allow the gap to be recorded and go on",
             )
         self.commit(first, gap=lost)
+        self.gap = lost
 
 
 def _folders(paths: Iterable[str]) -> list[str]:

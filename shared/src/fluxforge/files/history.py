@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def commits(tree: Tree, chain: ChainId, *, start: int | None = None) -> Iterator
     """
     starts = record_starts(tree, chain)
     if start is not None:
-        starts = [at for at, after in zip(starts, [*starts[1:], None], strict=True) if after is None or after > start]
+        starts = starts[max(0, bisect_right(starts, start) - 1) :]
     expected: int | None = None
     for at in starts:
         commit = load(tree, chain, at)

@@ -11,14 +11,11 @@ from fluxforge.clock import NS
 from fluxforge.errors import StorageError
 from fluxforge.files import Tree, commits
 from fluxforge.files.history import chains, record_starts
+from fluxforge.rows import Market, Table
 
 Road = Literal["live", "etl"]
 """Who wrote a chain: the lake roles behind the topics, or a batch run over Bronze."""
 
-HIVE = ("exchange", "symbol", "date", "duration")
-"""Columns that stand in the path, in its order; `duration` (s) only of bars."""
-
-SCHEMA_VERSION = "1"
 DAY_NS = 86_400 * NS
 
 
@@ -37,9 +34,15 @@ def date_of(timestamp: int) -> str:
     return datetime.fromtimestamp(timestamp // NS, UTC).date().isoformat()
 
 
-def folder_of(source: str, table: str, exchange: str, symbol: str, date: str, duration: int | None = None) -> str:
-    """The folder of a row; `table` is the table's own folder, `orderbook/hf`."""
-    parts = [_safe(source), table, f"exchange={_safe(exchange)}", f"symbol={_safe(hive_symbol(symbol))}", f"date={date}"]
+def folder_of(table: Table, market: Market, timestamp: int, duration: int | None = None) -> str:
+    """The folder of a row; `timestamp` in ns, `duration` of a bar in s."""
+    parts = [
+        _safe(market.source),
+        table.folder,
+        f"exchange={_safe(market.exchange)}",
+        f"symbol={_safe(hive_symbol(market.symbol))}",
+        f"date={date_of(timestamp)}",
+    ]
     if duration is not None:
         parts.append(f"duration={duration}")
     return "/".join(parts)
@@ -59,7 +62,7 @@ def claim(tree: Tree, road: Road) -> None:
         other = record.meta.get("road", road)
         if other != road:
             raise StorageError(
-                f"{tree.storage.local('')} already holds rows of {_ROADS[other]}, which {_ROADS[road]} must not mix with",
+                f"{tree.storage.local('')} already holds rows of {_ROADS[other]}; {_ROADS[road]} must not add its own",
                 hint="take another --output" if road == "etl" else "set another storage.output.path",
             )
 

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from fluxforge.files import Chain, ChainId, Commit, Tree, parquet
-from fluxforge.lake.layout import DAY_NS, HIVE, SCHEMA_VERSION, Road, date_of, folder_of
+from fluxforge.lake.layout import DAY_NS, Road, folder_of
+from fluxforge.rows import SCHEMA_VERSION, Market, Table
 
-Row = Mapping[str, Any]
-
-
-class Table(Protocol):
-    """What the lake needs of a table (`fluxforge.rows`).
-
-    name    `hf`, `bars`, `trades`, `ticker`
-    folder  below the source: `orderbook/hf`
-    schema  columns of the rows
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def folder(self) -> str: ...
-
-    @property
-    def schema(self) -> pa.Schema: ...
+_MARKET = (("source", pa.string()), ("exchange", pa.string()), ("symbol", pa.string()))
+_IN_PATH = ("duration",)
+"""Columns of a table that its files leave to the path."""
 
 
 class LakeWriter:
@@ -40,27 +27,19 @@ class LakeWriter:
     durable before `commit` returns. Errors: those of `fluxforge.files.Chain`; after one, close and open again.
     """
 
-    def __init__(self, chain: Chain, table: Table, config_hash: str, road: Road) -> None:
+    def __init__(self, chain: Chain, table: Table, config_hash: str = "", road: Road = "live") -> None:
         self.table = table
         self._chain, self._config_hash, self._road = chain, config_hash, road
-        self._keys = pa.schema(
-            [("source", pa.string()), ("exchange", pa.string()), ("symbol", pa.string()), ("timestamp", pa.int64())]
-            + ([("duration", pa.int64())] if "duration" in table.schema.names else [])
-        )
-        self._columns = [name for name in table.schema.names if name not in HIVE and name != "source"]
-        self._schema = pa.schema([table.schema.field(name) for name in self._columns])
-        self._wide = pa.schema(
-            [*self._keys, *(f for f in self._schema if f.name != "timestamp")]
-        )
-        self._format = parquet(
-            self._schema,
-            dictionary=[f.name for f in self._schema if pa.types.is_string(f.type)],
-            metadata={
-                "fluxforge.table": table.name,
-                "fluxforge.schema_version": SCHEMA_VERSION,
-                "fluxforge.config_hash": config_hash,
-            },
-        )
+        self._path = [name for name, _ in _MARKET] + [name for name in _IN_PATH if name in table.schema.names]
+        self._wide = pa.schema([*_MARKET, *table.schema])
+        self._schema = pa.schema([field for field in table.schema if field.name not in _IN_PATH])
+        metadata = {
+            "fluxforge.table": table.name,
+            "fluxforge.schema_version": str(SCHEMA_VERSION),
+            "fluxforge.config_hash": config_hash,
+        }
+        words = [field.name for field in self._schema if pa.types.is_string(field.type) and field.name != "id"]
+        self._format = parquet(self._schema, dictionary=words, metadata=metadata)
         self._waiting: list[pa.Table] = []
 
     @classmethod
@@ -94,35 +73,37 @@ class LakeWriter:
         """Arrow bytes that wait for the commit."""
         return sum(table.nbytes for table in self._waiting)
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows in log order, with the table's columns, exchange, symbol and source; None and NaN become null.
 
-        Raises pyarrow.ArrowException or KeyError where a row does not fit the table: none of them is then added.
+        Raises KeyError or pyarrow.ArrowException where a row does not fit the table: none of them is then added.
         """
         if rows:
             columns = [
-                pa.array([row[field.name] for row in rows], field.type, from_pandas=pa.types.is_floating(field.type))
-                for field in self._wide
+                pa.array([row[field.name] for row in rows], field.type, from_pandas=True) for field in self._wide
             ]
             self._waiting.append(pa.Table.from_arrays(columns, schema=self._wide))
 
-    def add_table(self, table: pa.Table) -> None:
-        """The same as Arrow columns."""
-        if table.num_rows:
-            self._waiting.append(table.select(self._wide.names).cast(self._wide))
+    def add_table(self, rows: pa.Table, markets: Sequence[Market]) -> None:
+        """The same as Arrow: the table's columns, and each row's market."""
+        if rows.num_rows:
+            names: list[Any] = [pa.array([getattr(market, name) for market in markets]) for name, _ in _MARKET]
+            self._waiting.append(pa.Table.from_arrays([*names, *rows.columns], schema=self._wide))
+
+    def waiting(self) -> pa.Table:
+        """What waits for the commit: source, exchange, symbol, then the table's columns."""
+        return pa.concat_tables(self._waiting) if self._waiting else self._wide.empty_table()
 
     def commit(self, next_offset: int, meta: Mapping[str, Any] | None = None) -> Commit | None:
         """Make everything added visible, as the batch up to `next_offset`; None where there is nothing to do."""
-        if self._waiting:
-            rows = pa.concat_tables(self._waiting).combine_chunks()
-            self._waiting.clear()
-            for folder, part in self._by_folder(rows):
-                self._chain.segment(folder, self._format, time_column="timestamp", meta=self._note(part)).write(
-                    part.select(self._columns)
-                )
+        for folder, part in self._by_folder():
+            note = {name: part[name][0].as_py() for name, _ in _MARKET}
+            segment = self._chain.segment(folder, self._format, time_column="timestamp", meta=note)
+            segment.write(part.select(self._schema.names))
+        self._waiting.clear()
         return self._chain.commit(
             next_offset,
-            schema=SCHEMA_VERSION,
+            schema=str(SCHEMA_VERSION),
             config_hash=self._config_hash,
             meta={"road": self._road, "table": self.table.name, **(meta or {})},
         )
@@ -138,29 +119,28 @@ class LakeWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _by_folder(self, rows: pa.Table) -> Iterable[tuple[str, pa.Table]]:
+    def _by_folder(self) -> Iterator[tuple[str, pa.Table]]:
         """The rows of each folder, each in the order they came."""
-        day = pc.divide(rows["timestamp"], DAY_NS)
-        names = [name for name in self._keys.names if name != "timestamp"]
-        codes = [_codes(column) for column in (*(rows[name] for name in names), day)]
+        if not self._waiting:
+            return
+        rows = self.waiting().combine_chunks()
+        codes = [_codes(rows[name]) for name in self._path]
+        codes.append(rows["timestamp"].to_numpy() // DAY_NS)
         order = np.lexsort(codes[::-1])
-        changes = np.zeros(len(order), dtype=bool)
+        rows = rows.take(pa.array(order))
+        starts = np.zeros(len(order), dtype=bool)
         for code in codes:
-            ordered = code[order]
-            changes[1:] |= ordered[1:] != ordered[:-1]
-        edges = [0, *np.flatnonzero(changes).tolist(), len(order)]
-        ordered_rows = rows.take(pa.array(order))
-        for at, end in zip(edges, edges[1:], strict=False):
-            part = ordered_rows.slice(at, end - at)
-            source, exchange, symbol, *duration = (part[name][0].as_py() for name in names)
-            yield folder_of(source, self.table.folder, exchange, symbol, date_of(part["timestamp"][0].as_py()), *duration), part
-
-    def _note(self, part: pa.Table) -> dict[str, Any]:
-        return {name: part[name][0].as_py() for name in ("source", "exchange", "symbol")}
+            starts[1:] |= np.diff(code[order]) != 0
+        for at, end in pairwise([0, *np.flatnonzero(starts).tolist(), len(order)]):
+            part = rows.slice(at, end - at)
+            source, exchange, symbol, *duration = (part[name][0].as_py() for name in self._path)
+            market = Market(exchange, symbol, source)
+            yield folder_of(self.table, market, part["timestamp"][0].as_py(), *duration), part
 
 
-def _codes(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[Any]]:
-    """One integer per value."""
-    if pa.types.is_integer(column.type):
-        return column.to_numpy()  # type: ignore[no-any-return]
-    return column.combine_chunks().dictionary_encode().indices.to_numpy()  # type: ignore[no-any-return]
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """One integer for each distinct value."""
+    if pa.types.is_string(column.type):
+        column = pc.dictionary_encode(column).combine_chunks().indices
+    numbers: NDArray[np.int64] = np.asarray(column).astype(np.int64)
+    return numbers

@@ -171,6 +171,7 @@ class Ingestion(Section):
     raw_format         of Bronze segments
     segment_max_mb     a partition's segments roll when one reaches this
     segment_max_age_s  or when their oldest row is this old
+    on_gap             where the log has dropped what was not stored: `stop` with an error, or `record` it and go on
     """
 
     queue_size: int = Field(default=100_000, ge=100)
@@ -178,6 +179,7 @@ class Ingestion(Section):
     raw_format: Literal["parquet", "ndjson"] = "parquet"
     segment_max_mb: float = Field(default=50.0, gt=0)
     segment_max_age_s: float = Field(default=900.0, gt=0)
+    on_gap: Literal["stop", "record"] = "stop"
     capture_wire: bool = False
 
     @field_validator("capture_wire")
@@ -193,10 +195,12 @@ class Processor(Section):
 
     commit_interval    s between commits: outputs become readable then
     snapshot_interval  s between state snapshots of a key
+    member             names this worker in its group and its transactions: unique, and stable over restarts
     """
 
     commit_interval: float = Field(default=1.0, ge=0.02, le=60)
     snapshot_interval: float = Field(default=60.0, gt=0)
+    member: str = Field(default="1", pattern=r"^[A-Za-z0-9._-]+$")
 
 
 class ProcessorOptions(Section):

@@ -1,0 +1,58 @@
+"""Which programs make up the pipeline, and in which order they start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fluxforge.settings import Settings
+from fluxforge.topics import Topics
+
+
+@dataclass(frozen=True)
+class Program:
+    """One child process.
+
+    reads    topics it must have read to their end before it may stop
+    environ  variables on top of the supervisor's own
+    """
+
+    name: str
+    command: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+def collectors(settings: Settings, sources: tuple[str, ...], config: Path | None) -> list[Program]:
+    """One collector per source, so that one exchange's trouble is not another's."""
+    programs = []
+    for source in sources:
+        others = [name for name in settings.native if name != source]
+        only = {f"FLUXFORGE_{name.upper()}": "null" for name in others}
+        if source != "ccxt":
+            only["FLUXFORGE_CCXT"] = "{exchanges: {}}"
+        programs.append(Program(f"collector {source}", ("collector", *_config(config)), environ=only))
+    return programs
+
+
+def consumers(topics: Topics, config: Path | None) -> list[Program]:
+    """What reads the raw topic."""
+    return [
+        Program("bronze sink", ("bronze_sink", *_config(config)), (topics.raw,)),
+        Program("feature engine", ("feature_engine", *_config(config)), (topics.raw,)),
+        Program("bar builder", ("bar_builder", *_config(config)), (topics.raw,)),
+    ]
+
+
+def lakes(topics: Topics, config: Path | None) -> list[Program]:
+    """What reads the output topics."""
+    of_features = (topics.features, topics.trades, topics.ticker)
+    return [
+        Program("feature lake", ("feature_engine", "--role", "lake", *_config(config)), of_features),
+        Program("bar lake", ("bar_builder", "--role", "lake", *_config(config)), (topics.bars,)),
+    ]
+
+
+def _config(config: Path | None) -> tuple[str, ...]:
+    return ("--metrics-port", "0", *(("--config", str(config)) if config else ()))

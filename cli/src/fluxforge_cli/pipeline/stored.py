@@ -1,0 +1,30 @@
+"""What is committed to files while a run lasts, from the commit records alone."""
+
+from __future__ import annotations
+
+from fluxforge.files import ChainId, Tree, chains, commits
+
+
+class Stored:
+    """Rows and files of one tree; `read` takes the records that are new."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.rows = 0
+        self.files = 0
+        self._tree = tree
+        self._next: dict[ChainId, int] = {}
+
+    def begin(self) -> None:
+        """Count from here: what stands there already is not this run's."""
+        self.read()
+        self.rows = self.files = 0
+
+    def read(self) -> None:
+        for chain in chains(self._tree):
+            done = self._next.get(chain)
+            for commit in commits(self._tree, chain, start=done):
+                if done is not None and commit.start < done:
+                    continue
+                self.rows += commit.rows
+                self.files += len(commit.files)
+                self._next[chain] = commit.next_offset

@@ -1,0 +1,56 @@
+"""What the bar builder adds to the processor runtime: the bar kernel, and what its results become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import merge
+from operator import itemgetter
+
+from fluxforge import dead_letter, metrics, rows
+from fluxforge.kernels.bars import BarKernel, BarOutput
+from fluxforge.kernels.config import BarConfig
+from fluxforge.log import Headers, Output
+from fluxforge.processor import Decoded, Emitted
+from fluxforge.rows import Market
+from fluxforge.topics import Topics
+
+ROLE = "bars"
+
+
+class BarProcessor:
+    """See `fluxforge.processor.Processor`. Invalid books are the feature engine's to dead-letter, not repeated here."""
+
+    role = ROLE
+
+    def __init__(self, config: BarConfig, topics: Topics, row_format: str = "json") -> None:
+        self._config = config
+        self._topics = topics
+        self._format = row_format
+        self.state_topic = topics.bars_state
+        self.config_hash = config.hash()
+        self.warm_up_s = max(config.durations) + config.grace + 120.0
+        self._headers: Headers = (("config", self.config_hash.encode()),)
+
+    def kernel(self) -> BarKernel:
+        return BarKernel(self._config)
+
+    def outputs(self, result: BarOutput, decoded: Decoded) -> Iterator[Emitted]:
+        """Closed bars and late events, in the order of their events."""
+        return merge(self._bars(result, decoded), self._late(result, decoded), key=itemgetter(0))
+
+    def _bars(self, result: BarOutput, decoded: Decoded) -> Iterator[Emitted]:
+        events = [decoded.events[i] for i in result.bars["event"].tolist()]
+        markets = [Market(event.exchange, event.symbol, event.source) for event in events]
+        columns = rows.bar_columns(result, decoded.batch, decoded.partition)
+        for market, row in zip(markets, rows.to_rows(columns, markets), strict=True):
+            value = rows.encode(row, self._format)
+            output = Output(self._topics.bars, market.key, value, self._headers, partition=decoded.partition)
+            yield Emitted(row["source_offset"], output)
+
+    def _late(self, result: BarOutput, decoded: Decoded) -> Iterator[Emitted]:
+        for event, missed in result.late.tolist():
+            record = decoded.records[event]
+            durations = [str(d) for i, d in enumerate(self._config.durations) if missed >> i & 1]
+            metrics.LATE.labels(ROLE).inc()
+            reason = f"late for bars of {','.join(durations)} s"
+            yield Emitted(record.offset, dead_letter.output(self._topics.late, self._topics.raw, record, reason))

@@ -1,0 +1,96 @@
+"""What the sink tells the world: metrics, and a line of statistics."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from fluxforge import metrics
+from fluxforge.clock import MS, Clock
+from fluxforge.errors import FluxForgeError, WriterConflict
+from fluxforge.files import Commit, Gap
+from fluxforge.log import Batch, Log, TopicPartition
+
+ROLE = "bronze"
+LAG_INTERVAL_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Report:
+    """Counts for one process."""
+
+    def __init__(self, topic: str, clock: Clock) -> None:
+        self._topic, self._clock = topic, clock
+        self._totals: Counter[str] = Counter()
+        self._lag = 0
+        self._lag_at = 0.0
+
+    def read(self, batch: Batch, undecodable: int) -> None:
+        """A batch was taken."""
+        self._totals["read"] += len(batch.records)
+        self._totals["undecodable"] += undecodable
+        partition = str(batch.tp.partition)
+        metrics.CONSUMED.labels(ROLE, self._topic).inc(len(batch.records))
+        metrics.POSITION.labels(ROLE, self._topic, partition).set(batch.next_offset)
+        if undecodable:
+            metrics.UNDECODABLE.labels(ROLE).inc(undecodable)
+        if batch.records:
+            age = (self._clock.now() - batch.records[-1].timestamp * MS) / 1e9
+            metrics.LAG_SECONDS.labels(ROLE, self._topic, partition).set(age)
+
+    @contextmanager
+    def commit_time(self) -> Iterator[None]:
+        """Time a commit."""
+        with metrics.COMMITS.labels(ROLE).time():
+            yield
+
+    def committed(self, commit: Commit) -> None:
+        """A batch is on disk."""
+        self._totals["rows"] += commit.rows
+        self._totals["segments"] += len(commit.files)
+        for file in commit.files:
+            channel = str(file.meta.get("channel", ""))
+            metrics.ROWS.labels(ROLE, channel).inc(file.rows)
+            metrics.SEGMENTS.labels(ROLE, channel).inc()
+            metrics.SEGMENT_BYTES.labels(ROLE, channel).inc(file.bytes)
+
+    def failed(self, tp: TopicPartition, error: FluxForgeError) -> None:
+        """A write failed and is tried again."""
+        self._totals["failures"] += 1
+        metrics.FILE_ERRORS.labels(ROLE, type(error).__name__).inc()
+        if isinstance(error, WriterConflict):
+            metrics.FENCED.labels(ROLE).inc()
+
+    def gap(self, tp: TopicPartition, gap: Gap) -> None:
+        """Offsets were lost before they could be stored, and that is on record."""
+        self._totals["gaps"] += 1
+        metrics.FILE_GAPS.labels(ROLE).inc()
+        _log.error("%s[%d]: offsets [%d, %d) had left the log; the gap is recorded", *tp, gap.first, gap.next)
+
+    def ages(self, ages: Iterable[float]) -> None:
+        """Ages of the open batches, s."""
+        metrics.ACTIVE_AGE.labels(ROLE).set(max(ages, default=0.0))
+
+    def lags(self, positions: Mapping[TopicPartition, int], log: Log) -> None:
+        """Ask the log now and then how far behind we are."""
+        now = self._clock.monotonic()
+        if now < self._lag_at:
+            return
+        self._lag_at = now + LAG_INTERVAL_S
+        self._lag = 0
+        for tp, position in positions.items():
+            lag = max(0, log.bounds(tp).next - position)
+            self._lag += lag
+            metrics.LAG.labels(ROLE, self._topic, str(tp.partition)).set(lag)
+
+    def line(self, partitions: int, held: int) -> str:
+        """One line on all of it."""
+        total = self._totals
+        return (
+            f"{partitions} partitions ({held} waiting), {total['read']} records read, {self._lag} behind, "
+            f"{total['rows']} rows in {total['segments']} segments, {total['undecodable']} undecodable, "
+            f"{total['failures']} failures, {total['gaps']} gaps"
+        )

@@ -1,0 +1,402 @@
+"""Any exchange of ccxt Pro: one instance, one consumer per symbol and channel.
+
+Order books are conflated: ccxt keeps one live book per symbol, and each awaiting finds its newest state, with the
+number of exchange updates it folds. Trades are complete while the socket stands; after it was lost the newest trades
+are fetched over REST and merged by id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import ccxt.pro
+import msgspec
+
+from collector.backoff import Backoff
+from collector.ccxt_events import book_of, ticker_of, trade_of
+from collector.ccxt_tap import Line, Tap
+from collector.clock_source import ClockChoice
+from collector.identity import Stamp
+from collector.pipeline import Pipeline
+from collector.seen import Seen
+from collector.silence import Silence
+from collector.skew import Skew
+from collector.stats import Stats
+from fluxforge import metrics
+from fluxforge.clock import NS, Clock
+from fluxforge.errors import ConfigError, UnknownSymbol
+from fluxforge.events import AnyEvent, ClockSource, Heartbeat, Reset, ResetReason, Trade
+
+_log = logging.getLogger(__name__)
+
+TICK_S = 0.25
+KEEP_ALIVE_MS = 15_000
+TRADES_LIMIT = 10_000
+"""Trades ccxt keeps between two awaits; more would be lost."""
+HOLD_S = 10.0
+DECIDE_S = 10.0
+MAX_PATIENCE_S = 600.0
+METHODS = {"orderbook": "watchOrderBook", "trades": "watchTrades", "ticker": "watchTicker"}
+
+
+@dataclass(frozen=True)
+class CcxtConfig:
+    """What one ccxt exchange follows; `urls` and `options` are merged over ccxt's own. Times in s."""
+
+    exchange: str
+    symbols: tuple[str, ...]
+    channels: tuple[str, ...]
+    collector: str
+    book_levels: int = 50
+    stall_timeout: float = 20.0
+    api_key: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)
+    urls: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def make_exchange(config: CcxtConfig) -> Any:
+    """The ccxt.pro instance. Raises ConfigError for an id that ccxt Pro does not know."""
+    if config.exchange not in ccxt.pro.exchanges:
+        near = get_close_matches(config.exchange, ccxt.pro.exchanges, n=3, cutoff=0.5)
+        raise ConfigError(
+            f"ccxt.exchanges.{config.exchange}: ccxt Pro has no such exchange",
+            hint=f"nearest: {', '.join(near)}" if near else "see `fluxforge exchanges`",
+        )
+    binance = {"watchTicker": {"name": "ticker"}, "watchTickers": {"name": "ticker"}}
+    exchange = getattr(ccxt.pro, config.exchange)(
+        {
+            "enableRateLimit": True,
+            "newUpdates": True,
+            "streaming": {"keepAlive": KEEP_ALIVE_MS},
+            "options": {
+                "tradesLimit": TRADES_LIMIT,
+                **(binance if config.exchange.startswith("binance") else {}),
+                **config.options,
+            },
+            **({"apiKey": config.api_key} if config.api_key else {}),
+            **({"secret": config.secret} if config.secret else {}),
+        }
+    )
+    exchange.urls = exchange.deep_extend(exchange.urls, config.urls)
+    return exchange
+
+
+def listed(config: CcxtConfig, markets: Mapping[str, Any]) -> dict[str, str]:
+    """Unified → native of the configured symbols that are among ccxt's `markets`; logs the others.
+
+    Raises UnknownSymbol when none is.
+    """
+    found: dict[str, str] = {}
+    unknown: UnknownSymbol | None = None
+    for symbol in config.symbols:
+        if symbol in markets:
+            found[symbol] = str(markets[symbol]["id"])
+            continue
+        near = get_close_matches(symbol.upper(), list(markets), n=3, cutoff=0.5)
+        hint = f"nearest: {', '.join(near)}" if near else "nothing like it is listed"
+        unknown = UnknownSymbol(f"{config.exchange} lists no {symbol!r}", hint=hint)
+        _log.error("%s", unknown)
+    if not found and unknown is not None:
+        raise unknown
+    return found
+
+
+class _Key:
+    """One symbol's state."""
+
+    def __init__(self, symbol: str, native: str) -> None:
+        self.symbol, self.native = symbol, native
+        self.connections: dict[str, str] = {}
+        self.seen = Seen()
+        self.held: list[AnyEvent] | None = None
+        self.backfill: asyncio.Task[None] | None = None
+
+
+class CcxtCollector:
+    """Everything configured of one exchange."""
+
+    def __init__(self, config: CcxtConfig, pipeline: Pipeline, stats: Stats, clock: Clock) -> None:
+        self._config, self._pipeline, self._stats, self._clock = config, pipeline, stats, clock
+        self._labels = ("ccxt", config.exchange)
+        self._exchange = make_exchange(config)
+        self._tap = Tap(self._exchange, config.collector, clock, self._frame, self._bad_frame)
+        self._skew = Skew()
+        self._choice = ClockChoice(follows_books="orderbook" in config.channels)
+        self._undecided: list[AnyEvent] = []
+        self._keys: dict[str, _Key] = {}
+        self._silence = Silence((), 0)
+        self._silent: dict[str, int] = {}
+        self._consume = {"orderbook": self._book, "trades": self._trades, "ticker": self._ticker}
+        self._undecided_until = clock.monotonic() + DECIDE_S
+
+    async def run(self) -> None:
+        """Collect until cancelled. Raises UnknownSymbol when the exchange lists none of the symbols."""
+        try:
+            await self._load_markets()
+            self._keys = {
+                symbol: _Key(symbol, id_) for symbol, id_ in listed(self._config, self._exchange.markets).items()
+            }
+            self._silence = Silence((self._log_key(key) for key in self._keys.values()), self._clock.now())
+            self._undecided_until = self._clock.monotonic() + DECIDE_S
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch_sockets())
+                for key in self._keys.values():
+                    for channel in self._channels():
+                        group.create_task(self._follow(key, channel))
+        finally:
+            self._let_go()
+            await self._exchange.close()
+
+    async def _load_markets(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                await self._exchange.load_markets()
+                return
+            except ccxt.BaseError as error:
+                wait = backoff.next()
+                _log.warning("%s: no list of markets yet, again in %.1f s: %s", self._config.exchange, wait, error)
+                await asyncio.sleep(wait)
+
+    def _channels(self) -> list[str]:
+        able = [channel for channel in self._config.channels if self._exchange.has.get(METHODS[channel])]
+        for channel in set(self._config.channels) - set(able):
+            _log.error("%s: ccxt Pro has no %s here; that channel stays empty", self._config.exchange, METHODS[channel])
+        return able
+
+    async def _follow(self, key: _Key, channel: str) -> None:
+        """One consumer. It ends only for a symbol the exchange refuses."""
+        watch: Callable[[str], Awaitable[Any]] = getattr(self._exchange, METHODS[channel])
+        backoff = Backoff()
+        while True:
+            try:
+                found = await watch(key.symbol)
+            except (ccxt.BadSymbol, ccxt.NotSupported) as error:
+                _log.error("%s: %s of %s ends: %s", self._config.exchange, channel, key.symbol, error)
+                return
+            except ccxt.ChecksumError as error:
+                self._put(key, self._reset(key, ResetReason.CHECKSUM, str(error)))
+                self._stats.add(metrics.GAPS, *self._labels)
+                await asyncio.sleep(backoff.next())
+            except ccxt.NetworkError as error:
+                await self._wait(key, channel, error, backoff, "network")
+            except Exception as error:  # ccxt passes on whatever its handlers raise
+                await self._wait(key, channel, error, backoff, "error")
+            else:
+                backoff.reset()
+                self._handle(key, channel, found)
+                if self._pipeline.full:
+                    await self._pipeline.room()
+
+    async def _wait(self, key: _Key, channel: str, error: Exception, backoff: Backoff, reason: str) -> None:
+        wait = backoff.next()
+        self._stats.add(metrics.DISCONNECTS, *self._labels, reason)
+        _log.warning(
+            "%s: %s of %s, again in %.1f s: %s: %s",
+            self._config.exchange,
+            channel,
+            key.symbol,
+            wait,
+            type(error).__name__,
+            error,
+        )
+        await asyncio.sleep(wait)
+
+    def _handle(self, key: _Key, channel: str, found: Any) -> None:
+        """Runs without a pause from ccxt's answer to the copy of it."""
+        line = self._tap.line(channel, key.symbol)
+        if line is not None and key.connections.get(channel) != line.id:
+            self._new_line(key, channel, line)
+        try:
+            self._consume[channel](key, found)
+        except (ValueError, TypeError, KeyError, ArithmeticError, msgspec.MsgspecError) as error:
+            self._stats.add(metrics.BAD_FRAMES, *self._labels)
+            _log.warning("%s: %s of %s is unusable: %r", self._config.exchange, channel, key.symbol, error)
+
+    def _book(self, key: _Key, book: Any) -> None:
+        updates = self._tap.take_updates(key.symbol)
+        self._put(key, book_of(book, self._config.book_levels, self._stamp(key, "orderbook", book), updates))
+
+    def _trades(self, key: _Key, trades: Any) -> None:
+        for record in trades:
+            trade = trade_of(record, self._stamp(key, "trades", record))
+            if key.held is not None or key.seen.add(trade.id):
+                self._put(key, trade)
+            else:
+                self._stats.add(metrics.DUPLICATES, *self._labels)
+
+    def _ticker(self, key: _Key, ticker: Any) -> None:
+        self._put(key, ticker_of(ticker, self._stamp(key, "ticker")))
+
+    def _new_line(self, key: _Key, channel: str, line: Line) -> None:
+        """A socket that had not served this channel before: nothing may be differenced across it."""
+        first = not key.connections
+        again = channel in key.connections
+        key.connections[channel] = line.id
+        if first:
+            detail = "first connection"
+            self._put(
+                key, self._reset(key, ResetReason.RECONNECT, detail, incomplete="trades" in self._config.channels)
+            )
+        elif again and channel != "ticker":
+            if "trades" not in self._config.channels:
+                self._put(key, self._reset(key, ResetReason.RECONNECT, f"{channel} reconnected"))
+            elif key.backfill is None or key.backfill.done():
+                key.held = []
+                key.backfill = asyncio.create_task(self._backfill(key))
+
+    async def _backfill(self, key: _Key) -> None:
+        """Fetch the trades of the time without a socket, and let what was held follow them."""
+        missed: list[Trade] = []
+        why = "the exchange gives no trades over REST"
+        complete = False
+        if self._exchange.has.get("fetchTrades") and key.seen:
+            backoff = Backoff(0.25, 2.0)
+            deadline = self._clock.monotonic() + HOLD_S
+            while not complete and self._clock.monotonic() < deadline:
+                try:
+                    async with asyncio.timeout(deadline - self._clock.monotonic()):
+                        records = await self._exchange.fetch_trades(key.symbol, None, 1000)
+                    records = sorted(records, key=lambda record: record.get("timestamp") or 0)
+                    missed, complete = self._missed(key, records)
+                    why = f"{len(records)} trades over REST do not reach back to the last one"
+                    break
+                except (ccxt.BaseError, TimeoutError, ValueError, TypeError, KeyError) as error:
+                    why = f"{type(error).__name__}: {error}"
+                    await asyncio.sleep(backoff.next())
+        elif not key.seen:
+            why = "no trade had come yet"
+        self._release(key, missed, complete=complete, why=why)
+
+    def _missed(self, key: _Key, records: list[Any]) -> tuple[list[Trade], bool]:
+        trades = [trade_of(record, self._stamp(key, "trades"), backfilled=True) for record in records]
+        reaches = [at for at, trade in enumerate(trades) if trade.id in key.seen]
+        new = trades[reaches[-1] + 1 :] if reaches else trades
+        return [trade for trade in new if trade.id not in key.seen], bool(reaches)
+
+    def _release(self, key: _Key, missed: list[Trade], *, complete: bool, why: str) -> None:
+        held, key.held = key.held or [], None
+        live = {event.id for event in held if isinstance(event, Trade)}
+        missed = [trade for trade in missed if trade.id not in live]
+        detail = f"{len(missed)} missed trades fetched" if complete else f"trades may be missing: {why}"
+        self._put(key, self._reset(key, ResetReason.RECONNECT, detail, incomplete=not complete))
+        self._stats.add(metrics.BACKFILLED, *self._labels, n=len(missed))
+        for event in (*missed, *held):
+            if isinstance(event, Trade) and not key.seen.add(event.id):
+                self._stats.add(metrics.DUPLICATES, *self._labels)
+            else:
+                self._put(key, event)
+
+    def _put(self, key: _Key, event: AnyEvent) -> None:
+        if key.held is not None:
+            key.held.append(event)
+            return
+        self._silence.heard(self._log_key(key), self._clock.now())
+        if self._choice.clock is None:
+            self._choice.see(event)
+            self._undecided.append(event)
+            if self._choice.clock is not None:
+                self._decided()
+            return
+        self._offer(event)
+
+    def _decided(self) -> None:
+        waiting, self._undecided = self._undecided, []
+        for event in waiting:
+            self._offer(event)
+
+    def _offer(self, event: AnyEvent) -> None:
+        if self._choice.clock is ClockSource.CAPTURE:
+            event = msgspec.structs.replace(event, clock=int(ClockSource.CAPTURE))
+        self._pipeline.offer(event)
+
+    def _let_go(self) -> None:
+        for key in self._keys.values():
+            if key.backfill is not None:
+                key.backfill.cancel()
+            if key.held is not None:
+                self._release(key, [], complete=False, why="the collector stopped")
+        self._choice.give_up()
+        self._decided()
+
+    async def _watch_sockets(self) -> None:
+        """Watchdog on data, heartbeats, gauges."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            mono, now = self._clock.monotonic(), self._clock.now()
+            if self._choice.clock is None and mono > self._undecided_until:
+                self._choice.give_up()
+                self._decided()
+            for url, line in list(self._tap.lines.items()):
+                self._end_if_silent(url, line, mono)
+            metrics.CONNECTED.labels(*self._labels).set(sum(line.open for line in self._tap.lines.values()))
+            if self._skew.known:
+                metrics.SKEW.labels(*self._labels).set(self._skew.value / NS)
+            ts = now + self._skew.value - NS if self._skew.known else None
+            sound = {self._log_key(key): key for key in self._keys.values() if self._sound(key, mono)}
+            for name in self._silence.due(now):
+                if name in sound:
+                    key = sound[name]
+                    self._put(key, Heartbeat(**self._stamp(key, self._config.channels[0]), ts=ts))
+
+    def _end_if_silent(self, url: str, line: Line, mono: float) -> None:
+        if not line.open:
+            return
+        if line.useful:
+            self._silent[url] = 0
+        patience = self._config.stall_timeout
+        patience = max(patience, min(patience * 2 ** self._silent.get(url, 0), MAX_PATIENCE_S))
+        if mono - line.data > patience:
+            if not line.useful:
+                self._silent[url] = self._silent.get(url, 0) + 1
+            self._stats.add(metrics.DISCONNECTS, *self._labels, "stalled")
+            line.client.on_error(ccxt.NetworkError(f"connected, but no data for {mono - line.data:.1f} s"))
+
+    def _sound(self, key: _Key, mono: float) -> bool:
+        lines = [line for channel in self._config.channels if (line := self._tap.line(channel, key.symbol))]
+        if not lines or key.held is not None:
+            return False
+        return all(line.open and mono - self._heard(line) <= self._config.stall_timeout for line in lines)
+
+    def _heard(self, line: Line) -> float:
+        pong_ms = line.client.lastPong
+        if pong_ms is None:
+            return line.data
+        since_pong = self._clock.now() / NS - float(pong_ms) / 1000
+        return max(line.data, self._clock.monotonic() - since_pong)
+
+    def _frame(self, line: Line) -> None:
+        self._stats.add(metrics.FRAMES, *self._labels)
+
+    def _bad_frame(self, line: Line, data: Any, error: Exception) -> None:
+        self._stats.add(metrics.BAD_FRAMES, *self._labels)
+        _log.warning("%s: a frame does not parse: %r; it begins with %r", self._config.exchange, error, data[:80])
+
+    def _reset(self, key: _Key, reason: ResetReason, detail: str, *, incomplete: bool = False) -> Reset:
+        stamp = self._stamp(key, self._config.channels[0])
+        return Reset(**stamp, ts=None, reason=str(reason), incomplete=incomplete, detail=detail)
+
+    def _stamp(self, key: _Key, channel: str, observed: Any = None) -> Stamp:
+        """The common fields, now; a live record with a time teaches the skew."""
+        now = self._clock.now()
+        if observed is not None and (ms := observed.get("timestamp")) is not None:
+            self._skew.observe(now, int(ms) * 1_000_000)
+        return Stamp(
+            exchange=self._config.exchange,
+            symbol=key.symbol,
+            native=key.native,
+            source="ccxt",
+            collector=self._config.collector,
+            connection=key.connections.get(channel) or next(iter(key.connections.values()), ""),
+            capture_ts=now,
+            skew=self._skew.value,
+        )
+
+    def _log_key(self, key: _Key) -> str:
+        return f"{self._config.exchange}|{key.symbol}"

@@ -1,0 +1,120 @@
+"""Bronze read back: records, events or kernel batches, in offset order, merged over channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fluxforge.bronze import batches, ndjson
+from fluxforge.bronze.batches import BronzeBatch, Slots
+from fluxforge.bronze.merge import merged
+from fluxforge.bronze.records import Row, events_of, rows
+from fluxforge.errors import SegmentError, StorageError
+from fluxforge.events import AnyEvent
+from fluxforge.files import ChainId, CommittedFile, Tree, commits, locate
+from fluxforge.log import Record
+
+OnError = Callable[[SegmentError], None]
+"""Told of a segment (or a row group of it) that cannot be read; returning goes on past it, raising stops."""
+
+
+def stop(error: SegmentError) -> None:
+    """Stop at the first segment that cannot be read."""
+    raise error
+
+
+def read(
+    tree: Tree, chain: ChainId, *, start: int = 0, end: int | None = None, on_error: OnError = stop
+) -> Iterator[Record]:
+    """The log's records with offsets in [start, end), as they were, byte for byte."""
+    for row in _rows(tree, chain, start, end, on_error):
+        yield row.record
+
+
+def read_events(
+    tree: Tree, chain: ChainId, *, start: int = 0, end: int | None = None, on_error: OnError = stop
+) -> Iterator[tuple[int, AnyEvent]]:
+    """Offset and event, without the records that do not decode."""
+    for tables in read_tables(tree, chain, start=start, end=end, on_error=on_error):
+        found = []
+        for table in tables:
+            places = zip(table.column("offset").to_pylist(), table.column("ordinal").to_pylist(), strict=True)
+            found += [(*place, event) for place, event in zip(places, events_of(table), strict=True) if event]
+        for offset, _, event in sorted(found, key=lambda one: one[:2]):
+            yield offset, event
+
+
+def read_batches(
+    tree: Tree, chain: ChainId, slots: Slots, *, start: int = 0, end: int | None = None, on_error: OnError = stop
+) -> Iterator[BronzeBatch]:
+    """Kernel batches straight from the columns; equal to `fluxforge.batch.build` of the events."""
+    for tables in read_tables(tree, chain, start=start, end=end, on_error=on_error):
+        batch = batches.build(tables, slots)
+        if len(batch.batch.events):
+            yield batch
+
+
+def read_tables(
+    tree: Tree,
+    chain: ChainId,
+    *,
+    start: int = 0,
+    end: int | None = None,
+    channels: Collection[str] | None = None,
+    on_error: OnError = stop,
+) -> Iterator[list[pa.Table]]:
+    """Lists of tables of one channel and source each; a list holds every row of its run of offsets."""
+    for commit in commits(tree, chain, start=start):
+        if end is not None and commit.start >= end:
+            return
+        files = [file for file in commit.files if channels is None or file.meta.get("channel") in channels]
+        whole = commit.start >= start and (end is None or commit.next_offset <= end)
+        for tables in merged(_tables(tree, file, on_error) for file in files):
+            yield tables if whole else [_within(table, start, end) for table in tables]
+
+
+def _rows(tree: Tree, chain: ChainId, start: int, end: int | None, on_error: OnError) -> Iterator[Row]:
+    for tables in read_tables(tree, chain, start=start, end=end, on_error=on_error):
+        yield from sorted((row for table in tables for row in rows(table)), key=lambda row: row[:2])
+
+
+def _within(table: pa.Table, start: int, end: int | None) -> pa.Table:
+    keep = pc.greater_equal(table.column("offset"), start)
+    if end is not None:
+        keep = pc.and_(keep, pc.less(table.column("offset"), end))
+    return table.filter(keep)
+
+
+def _tables(tree: Tree, file: CommittedFile, on_error: OnError) -> Iterator[pa.Table]:
+    """The row groups of a segment, past those that cannot be read where `on_error` allows it."""
+    try:
+        path = locate(tree, file)
+        size = path.stat().st_size
+        if size != file.bytes:
+            raise ValueError(f"{size} bytes, where {file.bytes} were committed")
+        if path.name.endswith(".ndjson") or ".ndjson." in path.name:
+            yield from ndjson.tables(path)
+            return
+        segment = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+    except (StorageError, OSError, ValueError, pa.ArrowException) as error:
+        on_error(_unreadable(tree.storage.local(file.path), error))
+        return
+    with segment:
+        for group in range(segment.num_row_groups):
+            try:
+                table = segment.read_row_group(group)
+            except (OSError, ValueError, pa.ArrowException) as error:
+                on_error(_unreadable(tree.storage.local(file.path), error, f"row group {group} "))
+            else:
+                yield table
+
+
+def _unreadable(path: Path, error: Exception, part: str = "") -> SegmentError:
+    return SegmentError(
+        f"{part and part + 'of '}{path} cannot be read: {error}",
+        hint="restore it from a copy or write it again from the log; reading can go on past it when told to",
+    )

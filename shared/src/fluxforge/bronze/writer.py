@@ -1,0 +1,69 @@
+"""Records into the segments of one chain: all channels roll together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from fluxforge import codec
+from fluxforge.bronze.columns import ordinals, to_columns
+from fluxforge.bronze.ndjson import ndjson_format
+from fluxforge.bronze.schema import CHANNELS, SCHEMA_VERSION, parquet_format
+from fluxforge.clock import MS
+from fluxforge.events import AnyEvent
+from fluxforge.files import GROUP_BYTES, Chain, Commit
+from fluxforge.log import Record
+
+RawFormat = Literal["parquet", "ndjson"]
+
+
+class BronzeWriter:
+    """Writes what it is given, in order; nothing is stored before `commit` returns."""
+
+    def __init__(self, chain: Chain, raw_format: RawFormat = "parquet", group_bytes: int = GROUP_BYTES) -> None:
+        """`group_bytes`: Arrow bytes a file gathers in memory before it writes them as a row group."""
+        self.chain = chain
+        self.undecodable = 0
+        self._formats = {name: ndjson_format() if raw_format == "ndjson" else parquet_format(name) for name in CHANNELS}
+        self._group_bytes = group_bytes
+
+    @property
+    def rows(self) -> int:
+        """Rows of the open batch."""
+        return self.chain.rows
+
+    @property
+    def bytes(self) -> int:
+        """Size of the largest open file."""
+        return self.chain.open_bytes
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Add records of the partition, offsets rising; rows of one imported line share an offset, in one call.
+
+        Raises DiskFull or StorageError: close the chain, open it again and read on from its `next_offset`.
+        """
+        if not records:
+            return
+        columns = to_columns(self.chain.id.topic, records, ordinals(records))
+        for (source, channel), table in columns.tables.items():
+            meta = {"source": source, "channel": channel}
+            segment = self.chain.segment(
+                f"{source}/{channel}",
+                self._formats[channel],
+                time_column="capture_ts",
+                meta=meta,
+                group_bytes=self._group_bytes,
+            )
+            segment.write(table)
+        self.undecodable += columns.undecodable
+
+    def commit(self, next_offset: int) -> Commit | None:
+        """Make everything up to `next_offset` visible; None where there is nothing new."""
+        return self.chain.commit(next_offset, schema=SCHEMA_VERSION)
+
+
+def record_of(event: AnyEvent, offset: int, partition: int = 0) -> Record:
+    """The record a collector would have written, for events that never were in a log."""
+    return Record(
+        partition, offset, event.capture_ts // MS, event.key.encode(), codec.encode(event), codec.headers(event)
+    )

@@ -1,0 +1,152 @@
+"""Many chains of Bronze as one sequence of kernel batches, in order of capture time.
+
+Each chain keeps its own order: an event counts as captured no earlier than those before it in its chain. Chains that
+follow each other (daily files, a recreated topic) are read one after the other, those that overlap (partitions, a
+file of books beside one of trades) are interleaved; ties go by the order of the chains. Memory is bounded by a few row
+groups of each chain that is being read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluxforge.batch import EventBatch
+from fluxforge.bronze import BronzeBatch
+from fluxforge.events import AnyEvent
+
+
+class Piece(NamedTuple):
+    """Events [start, end) of one chain's batch; `keys` are their places in the merged order, ns."""
+
+    chain: int
+    bronze: BronzeBatch
+    keys: NDArray[np.int64]
+
+    def between(self, start: int, end: int) -> tuple[NDArray[np.void], NDArray[np.float64]]:
+        """Events with `levels` counted from 0, and the levels."""
+        events = self.bronze.batch.events[start:end].copy()
+        if not len(events):
+            return events, self.bronze.batch.levels[:0]
+        first = int(events["levels"][0])
+        last = events[-1]
+        end_of_levels = int(last["levels"] + 2 * (last["bids"] + last["asks"]))
+        events["levels"] -= first
+        return events, self.bronze.batch.levels[first:end_of_levels]
+
+
+class Merged(NamedTuple):
+    """A kernel batch over several chains, and the way back.
+
+    batch   events in merged order
+    chain   per event, the index of its chain
+    pieces  where they come from
+    piece   per event, which of the pieces
+    place   per event, its position in the piece's batch
+    """
+
+    batch: EventBatch
+    chain: NDArray[np.int64]
+    pieces: Sequence[Piece]
+    piece: NDArray[np.int64]
+    place: NDArray[np.int64]
+
+    def decoded(self, at: NDArray[np.int64]) -> list[AnyEvent]:
+        """The events at these positions."""
+        found: list[AnyEvent | None] = [None] * len(at)
+        for which, piece in enumerate(self.pieces):
+            mine = np.flatnonzero(self.piece[at] == which)
+            for i, event in zip(mine.tolist(), piece.bronze.decoded(self.place[at[mine]]), strict=True):
+                found[i] = event
+        return [event for event in found if event is not None]
+
+    def sources(self, at: NDArray[np.int64]) -> list[str]:
+        """The `source` of the events at these positions; a table of Bronze holds one source's."""
+        names = [[str(table["source"][0].as_py()) for table in piece.bronze.tables] for piece in self.pieces]
+        pairs = zip(self.piece[at].tolist(), self.place[at].tolist(), strict=True)
+        return [names[piece][self.pieces[piece].bronze.table[place]] for piece, place in pairs]
+
+
+class Feed:
+    """One chain being read."""
+
+    def __init__(self, chain: int, first: int, open_: Callable[[], Iterator[BronzeBatch]]) -> None:
+        self.chain = chain
+        self.frontier = first
+        """No event still to come counts as captured before this."""
+        self.done = False
+        self._open = open_
+        self._batches: Iterator[BronzeBatch] | None = None
+        self._held: list[tuple[Piece, int]] = []
+
+    @property
+    def holds(self) -> bool:
+        """Events have been read that are not yet passed on."""
+        return bool(self._held)
+
+    def load(self) -> None:
+        """Read one more batch."""
+        if self._batches is None:
+            self._batches = self._open()
+        bronze = next(self._batches, None)
+        if bronze is None:
+            self.done = True
+            return
+        keys = _keys(bronze.batch.events, self.frontier)
+        self.frontier = int(keys[-1])
+        self._held.append((Piece(self.chain, bronze, keys), 0))
+
+    def take_before(self, bound: int | None) -> Iterator[tuple[Piece, int, int]]:
+        """Pass on what counts as captured before `bound`; all of it where that is None."""
+        kept = []
+        for piece, start in self._held:
+            end = len(piece.keys) if bound is None else int(np.searchsorted(piece.keys, bound))
+            if end > start:
+                yield piece, start, end
+            if end < len(piece.keys):
+                kept.append((piece, max(start, end)))
+        self._held = kept
+
+
+def merge(feeds: Sequence[Feed]) -> Iterator[Merged]:
+    """All events of all feeds."""
+    feeds = list(feeds)
+    while feeds:
+        reading = [feed for feed in feeds if not feed.done]
+        bound = min((feed.frontier for feed in reading), default=None)
+        parts = [part for feed in feeds for part in feed.take_before(bound)]
+        if parts:
+            yield _merged(parts)
+        for feed in reading:
+            if feed.frontier == bound:
+                feed.load()
+        feeds = [feed for feed in feeds if feed.holds or not feed.done]
+
+
+def _keys(events: NDArray[np.void], frontier: int) -> NDArray[np.int64]:
+    """The capture time no event runs behind, one for each offset: events of one offset stay together."""
+    keys = np.maximum.accumulate(np.maximum(events["capture_ts"], frontier))
+    last = np.searchsorted(events["offset"], events["offset"], side="right") - 1
+    of_offset: NDArray[np.int64] = keys[last]
+    return of_offset
+
+
+def _merged(parts: Sequence[tuple[Piece, int, int]]) -> Merged:
+    found = [piece.between(start, end) for piece, start, end in parts]
+    at = 0
+    for events, levels in found:
+        events["levels"] += at
+        at += len(levels)
+    keys = np.concatenate([piece.keys[start:end] for piece, start, end in parts])
+    counts = [end - start for _, start, end in parts]
+    which = np.repeat(np.arange(len(parts)), counts)
+    places = np.concatenate([np.arange(start, end) for _, start, end in parts])
+    order = np.argsort(keys, kind="stable")
+    batch = EventBatch(
+        np.concatenate([events for events, _ in found])[order], np.concatenate([levels for _, levels in found])
+    )
+    chain = np.repeat([piece.chain for piece, _, _ in parts], counts)
+    return Merged(batch, chain[order], [piece for piece, _, _ in parts], which[order], places[order])

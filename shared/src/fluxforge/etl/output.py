@@ -1,0 +1,128 @@
+"""A Bronze chain's rows of one table, under the chain's own offsets.
+
+A row belongs to the offset of the event that brought it forth. What is committed is made again on a later run, held
+against its record, and not written twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fluxforge.errors import StorageError
+from fluxforge.files import ChainId, Commit, Tree, commits
+from fluxforge.lake.writer import LakeWriter
+from fluxforge.rows import Market, Table
+
+
+def lake_chain(bronze: ChainId, table: Table) -> ChainId:
+    """The lake's chain for a Bronze chain."""
+    return ChainId(bronze.log_id, f"{bronze.topic}.{table.name}", bronze.partition)
+
+
+class Output:
+    """The writer of one Bronze chain and table; opened for writing only when there is something new."""
+
+    def __init__(self, tree: Tree, bronze: ChainId, first: int, end: int, table: Table, config_hash: str) -> None:
+        self.table = table
+        self._tree, self._chain, self._first, self._end = tree, lake_chain(bronze, table), first, end
+        self._config_hash = config_hash
+        self._records = list(commits(tree, self._chain))
+        self._checked = 0
+        self._again: list[pa.Table] = []
+        self._writer: LakeWriter | None = None
+        for record in self._records:
+            self._check_config(record)
+
+    @property
+    def next_offset(self) -> int:
+        """First offset of the chain whose rows are not committed."""
+        if self._writer is not None:
+            return self._writer.next_offset
+        return self._records[-1].next_offset if self._records else self._first
+
+    @property
+    def complete(self) -> bool:
+        """Everything Bronze holds of the chain is committed."""
+        return self.next_offset >= self._end
+
+    @property
+    def bytes(self) -> int:
+        return self._writer.bytes if self._writer else 0
+
+    def add(self, rows: pa.Table, markets: Sequence[Market]) -> None:
+        """Rows in the chain's order."""
+        known = int(np.searchsorted(rows["source_offset"].to_numpy(), self.next_offset))
+        if known:
+            self._again.append(rows.slice(0, known))
+        if known < rows.num_rows:
+            self._open().add_table(rows.slice(known), markets[known:])
+
+    def commit(self, next_offset: int) -> Commit | None:
+        """The events below `next_offset` have been processed: check what was known, store what is new."""
+        while self._checked < len(self._records) and self._records[self._checked].next_offset <= next_offset:
+            self._verify(self._records[self._checked])
+            self._checked += 1
+        if next_offset <= self.next_offset:
+            return None
+        writer = self._open()
+        return writer.commit(next_offset, {"row_hash": row_hash(writer.waiting().select(self.table.schema.names))})
+
+    def close(self) -> None:
+        self._again.clear()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _open(self) -> LakeWriter:
+        if self._writer is None:
+            self._writer = LakeWriter.open(
+                self._tree,
+                self.table,
+                self._chain,
+                first=self._first,
+                end=self._end,
+                config_hash=self._config_hash,
+                road="etl",
+            )
+        return self._writer
+
+    def _verify(self, record: Commit) -> None:
+        """The rows of a committed batch came out as they were committed."""
+        again = pa.concat_tables(self._again) if self._again else self.table.schema.empty_table()
+        cut = int(np.searchsorted(again["source_offset"].to_numpy(), record.next_offset))
+        self._again = [again.slice(cut)] if cut < again.num_rows else []
+        if row_hash(again.slice(0, cut)) != record.meta.get("row_hash"):
+            raise StorageError(
+                f"{self._chain}: the {self.table.name} rows of offsets [{record.start}, {record.next_offset}) come out "
+                "otherwise than they are stored",
+                hint="earlier events of these symbols were imported since, or files changed; take a fresh --output",
+            )
+
+    def _check_config(self, record: Commit) -> None:
+        if record.config_hash != self._config_hash:
+            raise StorageError(
+                f"{self._tree.storage.local('')} holds {self.table.name} rows of configuration {record.config_hash}, "
+                f"not of {self._config_hash}",
+                hint="take a fresh --output for another configuration or version",
+            )
+
+
+def row_hash(rows: pa.Table) -> str:
+    """A hash of the values, whatever chunks they lie in."""
+    found = hashlib.sha256(str(rows.num_rows).encode())
+    for name in rows.column_names:
+        column = rows[name].combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+        found.update(name.encode())
+        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+            found.update(np.asarray(pc.is_null(column).cast(pa.uint8())).tobytes())
+            found.update(np.asarray(column.fill_null(0)).tobytes())
+        else:
+            found.update(repr(column.to_pylist()).encode())
+    return found.hexdigest()

@@ -1,0 +1,198 @@
+"""Bronze to the lake without a log, by the kernels that the live services run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fluxforge import bronze
+from fluxforge.bronze import BronzeBatch
+from fluxforge.bronze.read import OnError, stop
+from fluxforge.errors import ConfigError, StorageError
+from fluxforge.etl.merge import Feed, Merged, merge
+from fluxforge.etl.output import Output
+from fluxforge.etl.tables import Maker
+from fluxforge.files import ChainId, Tree, chains, commits
+from fluxforge.kernels.config import BarConfig, FeatureConfig
+from fluxforge.lake.layout import claim, lake_tree
+
+TABLES = ("hf", "bars", "trades", "ticker")
+COMMIT_BYTES = 64_000_000
+"""Arrow bytes of rows that may wait; then everything waiting is committed."""
+
+LOCK_TIMEOUT_S = 5.0
+
+
+@dataclass
+class Result:
+    """What a run did.
+
+    events  read from Bronze
+    rows    newly written, by table
+    chains  of Bronze that were read; 0 where there was nothing new
+    """
+
+    events: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    chains: int = 0
+
+
+@dataclass(frozen=True)
+class Extent:
+    """One Bronze chain as far as it is committed: offsets [first, end), `captured` from ns on, `rows` in all."""
+
+    chain: ChainId
+    first: int
+    end: int
+    captured: int
+    rows: int
+
+
+Progress = Callable[[int, int], None]
+"""(events read so far, events in all)."""
+
+
+def run(
+    data_dir: Path | str,
+    output: Path | str | None = None,
+    mode: Literal["all"] = "all",
+    *,
+    features: FeatureConfig | None = None,
+    bars: BarConfig | None = None,
+    tables: Sequence[str] = TABLES,
+    on_error: OnError = stop,
+    progress: Progress = lambda *_: None,
+) -> Result:
+    """Make the lake's rows from `{data_dir}/raw` and write them to `{output or data_dir}/processed`.
+
+    Every chain of Bronze is read, in order of capture time over all of them. A second run continues exactly: rows
+    already there are made again, held against what is stored, and not written twice; with nothing new it does nothing.
+    A bar that the log's time has not closed is no row.
+
+    on_error  told of a segment that cannot be read; the default stops there
+
+    Raises StorageError where the output belongs to the live pipeline, to another configuration, or to other events;
+    SegmentError for a segment that cannot be read; ConfigError for an unknown mode or table.
+    """
+    if mode != "all":
+        raise ConfigError(f"etl mode {mode!r} is not in this version", hint="use --mode all")
+    if unknown := set(tables) - set(TABLES):
+        raise ConfigError(f"there is no table {', '.join(sorted(unknown))}", hint=f"choose from {', '.join(TABLES)}")
+    features, bars = features or FeatureConfig(), bars or BarConfig()
+    raw, lake = bronze.tree(Path(data_dir)), lake_tree(Path(output if output is not None else data_dir))
+    found = extents(raw)
+    if not found:
+        raise StorageError(
+            f"{raw.storage.local('')} holds no committed Bronze", hint="import files first, or name the data folder"
+        )
+    claim(lake, "etl")
+    lake.storage.probe()
+    lock = lake.storage.lock("_locks/etl.lock", LOCK_TIMEOUT_S)
+    try:
+        return _Run(raw, lake, found, features, bars, tables, on_error, progress).run()
+    finally:
+        lock.release()
+
+
+def extents(raw: Tree) -> list[Extent]:
+    """Bronze's chains by first capture time."""
+    found = []
+    for chain in chains(raw):
+        records = list(commits(raw, chain))
+        captured = [record.first_ts for record in records if record.first_ts is not None]
+        if captured:
+            rows = sum(record.rows for record in records)
+            found.append(Extent(chain, records[0].start, records[-1].next_offset, min(captured), rows))
+    return sorted(found, key=lambda extent: (extent.captured, extent.chain))
+
+
+class _Run:
+    """One run: feeds, kernels, outputs."""
+
+    def __init__(
+        self,
+        raw: Tree,
+        lake: Tree,
+        found: Sequence[Extent],
+        features: FeatureConfig,
+        bars: BarConfig,
+        tables: Sequence[str],
+        on_error: OnError,
+        progress: Progress,
+    ) -> None:
+        self._raw, self._extents, self._on_error, self._progress = raw, found, on_error, progress
+        self._maker = Maker(features, bars, tables, [extent.chain.partition for extent in found])
+        hashes = {"hf": features.hash(), "bars": bars.hash()}
+        self._outputs = [
+            [
+                Output(lake, extent.chain, extent.first, extent.end, table, hashes.get(table.name, ""))
+                for table in self._maker.tables
+            ]
+            for extent in found
+        ]
+        self._reached = [extent.first for extent in found]
+        self._result = Result()
+
+    def run(self) -> Result:
+        if all(output.complete for outputs in self._outputs for output in outputs):
+            return self._result
+        self._result.chains = len(self._extents)
+        total = sum(extent.rows for extent in self._extents)
+        feeds = [Feed(i, extent.captured, partial(self._read, i)) for i, extent in enumerate(self._extents)]
+        open_feeds = set(range(len(feeds)))
+        with ExitStack() as stack:
+            for outputs in self._outputs:
+                for output in outputs:
+                    stack.callback(output.close)
+            for merged in merge(feeds):
+                self._take(merged)
+                self._progress(self._result.events, total)
+                for i in [i for i in open_feeds if feeds[i].done and not feeds[i].holds]:
+                    open_feeds.discard(i)
+                    self._finish(i)
+                if sum(output.bytes for outputs in self._outputs for output in outputs) >= COMMIT_BYTES:
+                    for i in open_feeds:
+                        self._commit(i, self._reached[i])
+            for i in open_feeds:
+                self._finish(i)
+        return self._result
+
+    def _read(self, i: int) -> Iterator[BronzeBatch]:
+        return bronze.read_batches(self._raw, self._extents[i].chain, self._maker.slot, on_error=self._on_error)
+
+    def _take(self, merged: Merged) -> None:
+        """Run one batch and hand each row to the output of its event's chain."""
+        events = merged.batch.events
+        self._result.events += len(events)
+        for made in self._maker.run(merged):
+            chain_of_row = merged.chain[made.event]
+            for i in np.unique(chain_of_row).tolist():
+                mine = np.flatnonzero(chain_of_row == i)
+                whole = len(mine) == len(chain_of_row)
+                part = made.rows if whole else made.rows.take(mine)
+                markets = made.markets if whole else [made.markets[row] for row in mine.tolist()]
+                self._output(i, made.table.name).add(part, markets)
+        for i in np.unique(merged.chain).tolist():
+            self._reached[i] = int(events["offset"][merged.chain == i].max()) + 1
+
+    def _output(self, i: int, table: str) -> Output:
+        return next(output for output in self._outputs[i] if output.table.name == table)
+
+    def _commit(self, i: int, next_offset: int) -> None:
+        for output in self._outputs[i]:
+            record = output.commit(next_offset)
+            if record is not None:
+                self._result.rows[output.table.name] += record.rows
+
+    def _finish(self, i: int) -> None:
+        """A chain has been read to its end, holes behind its last event included."""
+        self._commit(i, self._extents[i].end)
+        for output in self._outputs[i]:
+            output.close()

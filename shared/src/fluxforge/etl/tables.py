@@ -1,0 +1,85 @@
+"""What the kernels made of a batch, as Arrow rows of each table with their markets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fluxforge import rows
+from fluxforge.etl.merge import Merged
+from fluxforge.events import Kind, Ticker, Trade
+from fluxforge.kernels.bars import BarKernel
+from fluxforge.kernels.config import BarConfig, FeatureConfig
+from fluxforge.kernels.features import FeatureKernel
+from fluxforge.rows import Columns, Market, Table
+
+
+class Made(NamedTuple):
+    """Rows of one table.
+
+    event    per row, the position in the batch of the event that brought it forth
+    markets  per row
+    """
+
+    table: Table
+    rows: pa.Table
+    event: NDArray[np.int64]
+    markets: Sequence[Market]
+
+
+class Maker:
+    """Both kernels over the same events, all keys."""
+
+    def __init__(
+        self, features: FeatureConfig, bars: BarConfig, tables: Sequence[str], partitions: Sequence[int]
+    ) -> None:
+        self._config = features
+        self._wanted = frozenset(tables)
+        self._partitions = np.array(partitions, np.int32)
+        self._features = FeatureKernel(features)
+        self._bars = BarKernel(bars)
+        known = (rows.hf_table(features), rows.BARS, rows.TRADES, rows.TICKER)
+        self.tables = tuple(table for table in known if table.name in self._wanted)
+        self._by_name = {table.name: table for table in self.tables}
+
+    def slot(self, key: str, _source: str) -> int:
+        """A key's slot, the same in both kernels."""
+        slot = self._features.arena.slot(key)
+        if self._bars.arena.slot(key) != slot:
+            raise AssertionError("both kernels meet the keys in one order")
+        return slot
+
+    def run(self, merged: Merged) -> Iterator[Made]:
+        """The rows of the next batch."""
+        batch = merged.batch
+        if self._wanted - {"bars"}:
+            out = self._features.run(batch)
+            if "hf" in self._wanted:
+                yield self._made(merged, "hf", rows.hf_columns(self._config, out, batch, 0), out.rows["event"])
+            if "trades" in self._wanted:
+                quotes = rows.quotes_of(out, batch, Kind.TRADE)
+                trades = [event for event in merged.decoded(quotes["event"]) if isinstance(event, Trade)]
+                described = [(trade.id, trade.backfilled) for trade in trades]
+                yield self._made(merged, "trades", rows.trade_columns(quotes, batch, described, 0), quotes["event"])
+            if "ticker" in self._wanted:
+                quotes = rows.quotes_of(out, batch, Kind.TICKER)
+                tickers = [event for event in merged.decoded(quotes["event"]) if isinstance(event, Ticker)]
+                yield self._made(merged, "ticker", rows.ticker_columns(quotes, batch, tickers, 0), quotes["event"])
+        if "bars" in self._wanted:
+            closed = self._bars.run(batch)
+            yield self._made(merged, "bars", rows.bar_columns(closed, batch, 0), closed.bars["event"])
+
+    def _made(self, merged: Merged, name: str, columns: Columns, event: NDArray[np.int64]) -> Made:
+        table = self._by_name[name]
+        columns["source_partition"] = self._partitions[merged.chain[event]]
+        slots = merged.batch.events["slot"][event].tolist()
+        keys = (self._features.arena.key(slot).partition("|") for slot in slots)
+        sources = merged.sources(event)
+        markets = [
+            Market(exchange, symbol, source) for (exchange, _, symbol), source in zip(keys, sources, strict=True)
+        ]
+        return Made(table, rows.to_arrow(table, columns), event, markets)

@@ -1,0 +1,182 @@
+"""Questions and orders to the cluster: topics, bounds, offsets of groups."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import confluent_kafka as ck
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.cimpl import NewTopic
+
+from fluxforge.errors import FluxForgeError, LogUnavailable, OffsetOutOfRange, UnknownTopic
+from fluxforge.log.kafka.client import ANSWER_SECONDS, Cluster, library_log
+from fluxforge.log.protocol import Bounds, TopicPartition
+from fluxforge.topics import TopicSpec
+
+CREATE_SECONDS = 30.0
+
+_offsets: Any = OffsetSpec
+_MOVING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+    }
+)
+"""A new or moving partition answers so for a moment."""
+
+
+class Admin:
+    """One admin client of the cluster; safe to share between threads."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+        try:
+            self._client = AdminClient(cluster.admin(), logger=library_log())
+            self.cluster_id = self._client.list_topics(timeout=ANSWER_SECONDS).cluster_id or ""
+        except KafkaException as error:
+            raise cluster.error("no answer", error) from error
+
+    def topic_id(self, topic: str) -> str:
+        """A digest of the cluster's id and the topic's own; brokers that give topics no id have the name stand in."""
+        own = str(self._describe([topic])[topic].topic_id or "")
+        if not own or not own.strip("A"):  # a broker without topic ids answers with zeros
+            own = topic
+        return hashlib.sha256(f"{self.cluster_id}/{own}/{topic}".encode()).hexdigest()[:32]
+
+    def partitions(self, topic: str) -> int:
+        """Raises UnknownTopic."""
+        count = self._counts.get(topic)
+        if count is None:
+            count = self._counts[topic] = len(self._describe([topic])[topic].partitions)
+        return count
+
+    def check(self, tp: TopicPartition) -> None:
+        """Raises UnknownTopic."""
+        count = self.partitions(tp.topic)
+        if not 0 <= tp.partition < count:
+            raise UnknownTopic(f"{tp.topic} has no partition {tp.partition}", hint=f"it has {count}")
+
+    def create(self, specs: Sequence[TopicSpec]) -> None:
+        """Create what is missing; raises UnknownTopic for another partition count."""
+        missing = [spec for spec in specs if not self._exists(spec)]
+        if not missing:
+            return
+        topics = [NewTopic(spec.name, num_partitions=spec.partitions, config=_config(spec)) for spec in missing]
+        for name, future in self._client.create_topics(topics, request_timeout=CREATE_SECONDS).items():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise self._cluster.error(f"creating {name}", error) from error
+        for spec in missing:
+            self._await(spec)
+
+    def bounds(self, tp: TopicPartition) -> Bounds:
+        """What a read_committed reader can read: an open transaction ends it."""
+        return Bounds(self._offset(tp, _offsets.earliest()), self._offset(tp, _offsets.latest()))
+
+    def offset_at(self, tp: TopicPartition, timestamp: int) -> int:
+        offset = self._offset(tp, _offsets.for_timestamp(timestamp))
+        return self._offset(tp, _offsets.latest()) if offset < 0 else offset
+
+    def out_of_range(self, tp: TopicPartition, offset: int) -> FluxForgeError:
+        """The error for a reader at an offset that the log does not hold."""
+        try:
+            first, next_ = self.bounds(tp)
+        except FluxForgeError as error:
+            return error
+        return OffsetOutOfRange(tp.topic, tp.partition, offset, first, next_)
+
+    def group_offsets(self, group: str, topic: str) -> dict[int, int]:
+        """Committed offsets by partition."""
+        tps = [ck.TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
+        asked = [ck.ConsumerGroupTopicPartitions(group, tps)]
+        futures = self._client.list_consumer_group_offsets(asked, request_timeout=ANSWER_SECONDS)
+        try:
+            answer = self._result(f"offsets of {group}", futures[group])
+        except FluxForgeError as error:
+            if _code(error) == KafkaError.GROUP_ID_NOT_FOUND:
+                return {}
+            raise
+        return {tp.partition: tp.offset for tp in answer.topic_partitions if tp.offset >= 0}
+
+    def _offset(self, tp: TopicPartition, spec: OffsetSpec) -> int:
+        self.check(tp)
+        asked = ck.TopicPartition(tp.topic, tp.partition)
+        committed = IsolationLevel.READ_COMMITTED
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            futures = self._client.list_offsets(
+                {asked: spec}, isolation_level=committed, request_timeout=ANSWER_SECONDS
+            )
+            try:
+                return int(self._result(f"offsets of {tp.topic}[{tp.partition}]", futures[asked]).offset)
+            except FluxForgeError as error:
+                if _code(error) not in _MOVING or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
+
+    def _describe(self, topics: Iterable[str]) -> dict[str, Any]:
+        futures = self._client.describe_topics(ck.TopicCollection(list(topics)), request_timeout=ANSWER_SECONDS)
+        return {name: self._result(f"topic {name}", future) for name, future in futures.items()}
+
+    def _exists(self, spec: TopicSpec) -> bool:
+        try:
+            count = len(self._describe([spec.name])[spec.name].partitions)
+        except UnknownTopic:
+            return False
+        if count != spec.partitions:
+            raise UnknownTopic(
+                f"{spec.name} has {count} partitions, not {spec.partitions}",
+                hint="partition counts are set once; use another prefix, or the count it has",
+            )
+        return True
+
+    def _await(self, spec: TopicSpec) -> None:
+        """Wait until the new topic's partitions have leaders."""
+        deadline = time.monotonic() + CREATE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                described = self._describe([spec.name])[spec.name]
+                if len(described.partitions) == spec.partitions and all(part.leader for part in described.partitions):
+                    return
+            except UnknownTopic:
+                pass
+            time.sleep(0.02)
+        raise LogUnavailable(f"{spec.name} was created, but has no leaders after {CREATE_SECONDS:g} s")
+
+    def _result(self, doing: str, future: Future[Any]) -> Any:
+        try:
+            return future.result(ANSWER_SECONDS + 2)
+        except (KafkaException, TimeoutError) as error:
+            raise self._cluster.error(doing, error) from error
+
+
+def _code(error: FluxForgeError) -> int | None:
+    cause = error.__cause__
+    return cause.args[0].code() if isinstance(cause, KafkaException) else None
+
+
+def _config(spec: TopicSpec) -> dict[str, str]:
+    config = {
+        "retention.ms": str(spec.retention_ms),
+        "retention.bytes": str(spec.retention_bytes),
+        "max.message.bytes": str(spec.max_message_bytes),
+        "cleanup.policy": "compact" if spec.compact else "delete",
+        "compression.type": "producer",
+        "message.timestamp.type": "CreateTime",
+    }
+    if spec.compact:  # a segment is only compacted once it is closed
+        config |= {"segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.1"}
+    return config

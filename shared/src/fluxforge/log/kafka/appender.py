@@ -1,0 +1,127 @@
+"""Idempotent appends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from fluxforge.errors import FluxForgeError, LogError, LogUnavailable
+from fluxforge.log.kafka.admin import Admin
+from fluxforge.log.kafka.client import Cluster, library_log
+from fluxforge.log.protocol import Headers, Output, TopicPartition
+
+QUEUE_SECONDS = 30.0
+"""How long an append waits for room in the queue."""
+_POLL_EVERY = 64
+_CACHED = 4096
+
+
+class Sender:
+    """`produce` with the topic checked, the headers as librdkafka wants them, and a wait when its queue is full."""
+
+    def __init__(self, producer: Producer, cluster: Cluster, admin: Admin) -> None:
+        self._producer, self._cluster, self._admin = producer, cluster, admin
+        self._topics: dict[str, int] = {}
+        self._headers: dict[Headers, list[tuple[str, bytes]]] = {}
+
+    def send(self, output: Output) -> None:
+        """Raises UnknownTopic, LogError for a record that can never be stored, LogUnavailable when no room comes."""
+        topic, key, value, headers, timestamp, partition = output
+        if topic not in self._topics:
+            self._topics[topic] = self._admin.partitions(topic)
+        if partition is None:
+            if key is None:
+                raise LogError(f"{topic}: a record needs a key or a partition")
+        elif not 0 <= partition < self._topics[topic]:
+            self._admin.check(TopicPartition(topic, partition))
+        more: dict[str, Any] = {} if partition is None else {"partition": partition}
+        if headers:
+            more["headers"] = self._as_list(headers)
+        if timestamp is not None:
+            more["timestamp"] = timestamp
+        try:
+            self._producer.produce(topic, value, key, **more)
+        except BufferError:
+            self._wait_for_room(topic, value, key, more)
+        except KafkaException as error:
+            raise self._cluster.error(f"{topic}: a record of {len(value)} bytes", error) from error
+
+    def _wait_for_room(self, topic: str, value: bytes, key: bytes | None, more: dict[str, Any]) -> None:
+        deadline = time.monotonic() + QUEUE_SECONDS
+        while True:
+            self._producer.poll(0.02)
+            try:
+                return self._producer.produce(topic, value, key, **more)
+            except BufferError:
+                if time.monotonic() > deadline:
+                    raise LogUnavailable(
+                        f"Kafka at {self._cluster.address}: {len(self._producer)} records wait to be stored",
+                        hint="is the broker up?",
+                    ) from None
+
+    def _as_list(self, headers: Headers) -> list[tuple[str, bytes]]:
+        known = self._headers.get(headers)
+        if known is None:
+            if len(self._headers) >= _CACHED:
+                self._headers.clear()
+            known = self._headers[headers] = list(headers)
+        return known
+
+
+class KafkaAppender:
+    """Records are kept and sent again until a broker has them; only a broker's refusal is an error."""
+
+    def __init__(self, cluster: Cluster, admin: Admin) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._error: FluxForgeError | None = None
+        config: dict[str, Any] = {**cluster.appender(), "on_delivery": self._delivered}
+        try:
+            self._producer = Producer(config, logger=library_log())
+        except KafkaException as error:
+            raise cluster.error("producer", error) from error
+        self._sender = Sender(self._producer, cluster, admin)
+        self._calls = 0
+
+    def append(self, output: Output) -> None:
+        """Queue one record; waits while the queue is full. Raises what became of an earlier one."""
+        self._calls += 1
+        if self._calls % _POLL_EVERY == 0:
+            self._producer.poll(0)
+        if self._error is not None:
+            self._raise()
+        self._sender.send(output)
+
+    def pending(self) -> int:
+        """Records queued and not yet acknowledged by all replicas."""
+        return len(self._producer)
+
+    def flush(self, timeout: float = 30.0) -> None:
+        """Wait until all that was queued is acknowledged."""
+        left = self._producer.flush(timeout)
+        if self._error is not None:
+            self._raise()
+        if left:
+            raise LogUnavailable(
+                f"Kafka at {self._cluster.address}: {left} records not acknowledged within {timeout:g} s",
+                hint="is the broker up?",
+            )
+
+    def close(self) -> None:
+        """Flush and release; raises what the flush raises."""
+        self.flush()
+        self._producer.close()
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            value = message.value() or b""
+            self._error = self._cluster.error(f"{message.topic()}: a record of {len(value)} bytes", error)
+
+    def _raise(self) -> None:
+        with self._lock:
+            error, self._error = self._error, None
+        if error is not None:
+            raise error

@@ -1,0 +1,113 @@
+"""Kafka transactions: outputs and input offsets together, or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import confluent_kafka as ck
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from fluxforge.errors import Fenced, FluxForgeError, LogError
+from fluxforge.log.kafka.admin import Admin
+from fluxforge.log.kafka.appender import Sender
+from fluxforge.log.kafka.client import Cluster, library_log
+from fluxforge.log.kafka.consumer import KafkaConsumer
+from fluxforge.log.protocol import Consumer, Output, TopicPartition
+
+COMMIT_SECONDS = 20.0
+INIT_SECONDS = 30.0
+_TRY_SECONDS = 5.0
+
+
+class KafkaTransactor:
+    """One producer with a stable transactional id.
+
+    After Fenced or LogUnavailable it is of no more use: open a new one and read where things stand.
+    """
+
+    def __init__(self, cluster: Cluster, admin: Admin, transactional_id: str) -> None:
+        self._cluster, self._id = cluster, transactional_id
+        self._open = False
+        try:
+            self._producer = Producer(cluster.transactor(transactional_id), logger=library_log())
+            self._retry(lambda: self._producer.init_transactions(_TRY_SECONDS), INIT_SECONDS)
+        except KafkaException as error:
+            raise cluster.error(f"taking over the transactional id {transactional_id}", error) from error
+        self._sender = Sender(self._producer, cluster, admin)
+
+    def append(self, output: Output) -> None:
+        """Add a record to the open transaction."""
+        self._begin()
+        self._sender.send(output)
+
+    def commit(self, offsets: Mapping[TopicPartition, int], consumer: Consumer) -> None:
+        """Make the records and the offsets visible together. The transaction is over whatever happens."""
+        if not isinstance(consumer, KafkaConsumer):
+            raise LogError("a transaction on Kafka needs a consumer of the same log")
+        try:
+            consumer.check_held(offsets)
+        except Fenced:
+            self.abort()
+            raise
+        self._begin()
+        native = [ck.TopicPartition(tp.topic, tp.partition, offset) for tp, offset in offsets.items()]
+        try:
+            if native:
+                metadata = consumer.group_metadata()
+                self._retry(
+                    lambda: self._producer.send_offsets_to_transaction(native, metadata, _TRY_SECONDS), COMMIT_SECONDS
+                )
+            self._retry(lambda: self._producer.commit_transaction(_TRY_SECONDS), COMMIT_SECONDS)
+        except KafkaException as error:
+            raise self._failed(error) from error
+        self._open = False
+
+    def abort(self) -> None:
+        """Drop the open transaction. Raises Fenced, LogUnavailable."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            self._producer.purge(in_queue=True, in_flight=False)
+            self._retry(lambda: self._producer.abort_transaction(_TRY_SECONDS), COMMIT_SECONDS)
+        except KafkaException as error:
+            raise self._cluster.error(f"aborting a transaction of {self._id}", error) from error
+
+    def close(self) -> None:
+        """Drop what is open and release."""
+        with suppress(FluxForgeError):  # the broker drops it when the transaction times out
+            self.abort()
+        self._producer.close()
+
+    def _begin(self) -> None:
+        if not self._open:
+            try:
+                self._producer.begin_transaction()
+            except KafkaException as error:
+                raise self._failed(error) from error
+            self._open = True
+
+    def _failed(self, error: KafkaException) -> FluxForgeError:
+        """End the transaction after `error`; the error to raise."""
+        cause: KafkaError = error.args[0]
+        failure = self._cluster.error(f"committing as {self._id}", error)
+        if cause.txn_requires_abort():
+            with suppress(FluxForgeError):  # fenced, or out of reach: nothing of it will be committed
+                self.abort()
+        self._open = False
+        return failure
+
+    @staticmethod
+    def _retry(call: Callable[[], object], seconds: float) -> None:
+        """Call again while librdkafka says that this goes on where it stopped."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                call()
+                return
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)

@@ -1,0 +1,58 @@
+"""The shell of a processor's role: log, topics, warm kernel, runtime."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+
+from fluxforge.batch import EVENT, EventBatch
+from fluxforge.processor.runtime import Processor, Runtime
+from fluxforge.service import Stop, open_log
+from fluxforge.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def check(settings: Settings, processor: Processor) -> Iterator[str]:
+    """The log answers, its topics are there, the kernel compiles."""
+    log = open_log(settings)
+    try:
+        raw = settings.topic_names().raw
+        yield f"log: {log.url}, {raw} has {log.partitions(raw)} partitions"
+        log.partitions(processor.state_topic)
+        yield f"state topic: {processor.state_topic}"
+    finally:
+        log.close()
+    compile_kernel(processor)
+    yield f"kernel: {processor.role}, configuration {processor.config_hash}"
+
+
+def serve(settings: Settings, stop: Stop, processor: Processor, group: str) -> None:
+    """Process until stopped."""
+    log = open_log(settings)
+    try:
+        log.create(settings.topic_specs())
+        compile_kernel(processor)
+        runtime = Runtime(
+            log,
+            processor,
+            settings.topic_names().raw,
+            f"{settings.broker.prefix}.{group}",
+            settings.processor.member,
+            commit_interval=settings.processor.commit_interval,
+            snapshot_interval=settings.processor.snapshot_interval,
+        )
+        runtime.run(stop.is_set)
+    finally:
+        log.close()
+
+
+def compile_kernel(processor: Processor) -> None:
+    """Compile (or load from the cache) before the first event, which would otherwise wait for it."""
+    events = np.zeros(0, EVENT)
+    events.flags.writeable = False
+    levels = np.zeros(0)
+    levels.flags.writeable = False
+    processor.kernel().run(EventBatch(events, levels))

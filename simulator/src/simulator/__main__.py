@@ -1,0 +1,142 @@
+"""`python -m simulator`: an exchange on loopback.
+
+Exit codes: 0 after SIGTERM or Ctrl+C, 2 for a wrong option, an unreadable recording or a port in use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fluxforge.errors import ConfigError, FluxForgeError
+from simulator.market import Market
+from simulator.pump import Start
+from simulator.recorded import RecordedMarket
+from simulator.server import Simulator
+from simulator.synthetic import SyntheticMarket
+
+EPILOG = """\
+markets
+  --recording FILE…   captured Binance spot frames (.gz, .zst or plain; several instruments and days), byte for byte
+  --synthetic         a seeded market, consistent in itself (the default)
+
+examples
+  python -m simulator --synthetic --symbols 5 --rate 100 --seed 7 --rebase-time
+  python -m simulator --recording btcusdt_*.gz ethusdt_*.gz --speed 10
+  python -m simulator --recording btcusdt_*.gz --speed max --start 3
+
+clients
+  REST http://127.0.0.1:PORT/api/v3/…, WebSocket ws://127.0.0.1:PORT/ws and /stream
+  ccxt.pro: urls['api']['public'] = 'http://127.0.0.1:PORT/api/v3',
+            urls['api']['ws']['spot'] = 'ws://127.0.0.1:PORT/stream/ws',
+            options['fetchMarkets'] = {'types': ['spot']}
+
+control
+  POST /control/start | /control/pause      GET /control/status | /control/log | /control/book?symbol=BTCUSDT
+  POST /control/fault {"fault": "skip" | "repeat" | "reorder" | "garbage" | "drop" | "stall" | "refuse" | "http",
+                       "symbol": "BTCUSDT", "channel": "depth@100ms", "count": 1, "seconds": 1, "status": 429,
+                       "replace": false}
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until a signal; the exit code."""
+    options = parser().parse_args(argv)
+    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        market = _market(options)
+        asyncio.run(_serve(market, options))
+    except FluxForgeError as error:
+        print(f"simulator: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="simulator",
+        description="An exchange on loopback that speaks the wire protocol of Binance spot.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    made.add_argument("--port", type=int, default=18110, help="0 takes a free one (default %(default)s)")
+    kind = made.add_mutually_exclusive_group()
+    kind.add_argument("--recording", nargs="+", type=Path, metavar="FILE", help="play these captures")
+    kind.add_argument("--synthetic", action="store_true", help="play a seeded market (default)")
+    made.add_argument("--symbols", type=int, default=2, help="synthetic: markets, BTCUSDT first (default %(default)s)")
+    made.add_argument("--rate", type=float, default=100.0, help="synthetic: messages/s and symbol (default 100)")
+    made.add_argument("--seed", type=int, default=1, help="synthetic: same seed, same bytes (default %(default)s)")
+    made.add_argument("--duration", type=float, metavar="S", help="synthetic: end after S seconds of market time")
+    made.add_argument("--speed", default="1", help="market seconds per second, or max (default %(default)s)")
+    made.add_argument(
+        "--start",
+        default="first",
+        help="when to begin: now, first (subscription), control (POST /control/start), or as soon as N streams are "
+        "subscribed to (default %(default)s)",
+    )
+    made.add_argument(
+        "--rebase-time",
+        action="store_true",
+        help="let exchange times begin now instead of where the market has them; recorded frames then differ in E, T",
+    )
+    made.add_argument("--faults", metavar="SEED:RATE", help="inject a seeded plan of RATE faults per market minute")
+    made.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    return made
+
+
+def _market(options: argparse.Namespace) -> Market:
+    if options.recording:
+        return RecordedMarket(options.recording, rebase=options.rebase_time)
+    return SyntheticMarket(
+        options.symbols, options.rate, options.seed, duration=options.duration, rebase=options.rebase_time
+    )
+
+
+async def _serve(market: Market, options: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    async with Simulator(
+        market,
+        host=options.host,
+        port=options.port,
+        speed=speed(options.speed),
+        start=Start.parse(options.start),
+        faults=plan(options.faults) if options.faults else None,
+    ) as simulator:
+        print(simulator.url, flush=True)  # noqa: T201
+        await stop.wait()
+
+
+def speed(text: str) -> float | None:
+    """`10`, `10x` or `max` (None). Raises ConfigError."""
+    if text == "max":
+        return None
+    try:
+        return float(text.removesuffix("x"))
+    except ValueError:
+        raise ConfigError(f"--speed {text}", hint="a number above 0, such as 1 or 10, or max") from None
+
+
+def plan(text: str) -> tuple[int, float]:
+    """`SEED:RATE`. Raises ConfigError."""
+    seed, _, rate = text.partition(":")
+    try:
+        made = int(seed), float(rate)
+    except ValueError:
+        made = 0, 0.0
+    if made[1] <= 0:
+        raise ConfigError(f"--faults {text}", hint="SEED:RATE, such as 7:4 for four faults per market minute")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Fixtures that any test may ask for."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fluxforge.log import Log, open_log
+from fluxforge.topics import Topics
+from kafka_broker import Broker, start_broker
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of recorded markets."""
+    folder = Path(os.environ.get("FLUXFORGE_RECORDINGS") or ROOT.parent / "shared" / "data").resolve()
+    if not (folder / "binance_spot").is_dir():
+        pytest.skip(f"RECORDINGS NOT TESTED: {folder} has none; name their folder in FLUXFORGE_RECORDINGS")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[Broker]:
+    """The one broker of the session."""
+    broker = start_broker()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_url(kafka_broker: Broker) -> str:
+    """`kafka://host:port` of a real broker."""
+    return f"kafka://{kafka_broker.bootstrap}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of each backend in turn: a new file, or the session's broker."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'log.db'}"
+    url: str = request.getfixturevalue("kafka_url")
+    return url
+
+
+@pytest.fixture
+def log(log_url: str) -> Iterator[Log]:
+    """Each backend in turn."""
+    log = open_log(log_url)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def topics() -> Topics:
+    """Topic names that no other test has."""
+    return Topics(f"t{uuid.uuid4().hex[:12]}")

@@ -1,0 +1,218 @@
+"""The processor runtime on the embedded log: whatever is killed or restarted, the rows are those of one quiet run."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bar_builder.processor import BarProcessor
+from feature_engine.processor import FeatureProcessor
+
+from fluxforge import codec, rows
+from fluxforge.errors import Fenced
+from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, Ticker, Trade
+from fluxforge.kernels.config import BarConfig, FeatureConfig
+from fluxforge.log import Log, Output, TopicPartition, open_log
+from fluxforge.processor import Processor, Runtime
+from fluxforge.topics import Topics
+
+TOPICS = Topics("test")
+START = 1_700_000_000_000_000_000
+MS = 1_000_000
+BASE = {"exchange": "sim", "source": "sim", "collector": "c1", "connection": "c1#1"}
+
+
+def levels(*pairs: tuple[float, float]) -> bytes:
+    return b"".join(struct.pack("<2d", *pair) for pair in pairs)
+
+
+def market(symbol: str, seed: int, seconds: int) -> Iterator[tuple[int, AnyEvent]]:
+    """A random but consistent market: (capture time, event)."""
+    rng = random.Random(seed)
+    names = {**BASE, "symbol": symbol, "native": symbol.replace("/", "")}
+    time, mid = START, 100.0 + seed
+
+    def snapshot(refresh: bool) -> BookSnapshot:
+        return BookSnapshot(
+            **names, ts=time, capture_ts=time, bids=levels(*sorted(bids.items(), reverse=True)),
+            asks=levels(*sorted(asks.items())), refresh=refresh,
+        )  # fmt: skip
+
+    bids = {round(mid - 0.01 * k, 2): 1.0 + k for k in range(1, 15)}
+    asks = {round(mid + 0.01 * k, 2): 1.0 + k for k in range(1, 15)}
+    yield time, snapshot(refresh=False)
+    last_refresh = time
+    while time < START + seconds * 1000 * MS:
+        time += rng.randint(20, 400) * MS
+        kind = rng.random()
+        if time - last_refresh > 20_000 * MS:
+            last_refresh = time
+            yield time, snapshot(refresh=True)
+        if kind < 0.6:
+            side, sign = (bids, -1) if rng.random() < 0.5 else (asks, 1)
+            price = round(mid + sign * 0.01 * rng.randint(1, 20), 2)
+            size = 0.0 if price in side and len(side) > 5 and rng.random() < 0.4 else rng.randint(1, 90) / 10
+            side.pop(price, None)
+            if size:
+                side[price] = size
+            change = levels((price, size))
+            yield time, BookDelta(
+                **names, ts=time, capture_ts=time, bids=change if sign < 0 else b"", asks=b"" if sign < 0 else change
+            )
+        elif kind < 0.9:
+            late = rng.choice([0, 0, 0, 0, 3500]) * MS
+            yield time, Trade(
+                **names, ts=time - late, capture_ts=time, id=str(time), price=mid, size=rng.randint(1, 9) / 10,
+                side=rng.choice([-1, 1]),
+            )  # fmt: skip
+        elif kind < 0.97:
+            yield time, Ticker(**names, ts=None, capture_ts=time, bid=mid, ask=mid + 0.5)
+        elif kind < 0.98:
+            yield time, Reset(**names, ts=None, capture_ts=time, reason="gap", incomplete=True)
+            yield time, snapshot(refresh=False)
+        elif kind < 0.985:
+            crossed = levels((mid + 5.0, 1.0))
+            yield time, BookDelta(**names, ts=time, capture_ts=time, bids=crossed, asks=b"")
+            yield time, BookDelta(**names, ts=time, capture_ts=time, bids=levels((mid + 5.0, 0.0)), asks=b"")
+        else:
+            yield time, Heartbeat(**names, ts=time - 1000 * MS, capture_ts=time)
+
+
+def fill(log: Log, symbols: int, seconds: int) -> None:
+    log.create(TOPICS.specs(2, raw_retention_ms=-1))
+    streams = [market(f"S{i}/USDT", i, seconds) for i in range(symbols)]
+    events = sorted((item for stream in streams for item in stream), key=lambda item: item[0])
+    appender = log.appender()
+    for n, (time, event) in enumerate(events):
+        key = event.key.encode()
+        appender.append(Output(TOPICS.raw, key, codec.encode(event), codec.headers(event), time // MS))
+        if n == 50:
+            appender.append(Output(TOPICS.raw, key, b"\xc1 no event", (), time // MS))
+    appender.close()
+
+
+def processors() -> list[Processor]:
+    return [
+        FeatureProcessor(FeatureConfig(horizons=(1, 3), hf_emit_interval=1.0), TOPICS),
+        BarProcessor(BarConfig(durations=(1, 5, 30)), TOPICS),
+    ]
+
+
+def outputs(log: Log, topic: str) -> dict[bytes, list[bytes]]:
+    """Values by key, in log order."""
+    found: dict[bytes, list[bytes]] = {}
+    for partition in range(log.partitions(topic)):
+        tp = TopicPartition(topic, partition)
+        first, end = log.bounds(tp)
+        reader = log.reader(tp, first)
+        while first < end:
+            batch = reader.read(1000)
+            for record in batch.records:
+                found.setdefault(record.key or b"", []).append(record.value)
+            first = batch.next_offset
+        reader.close()
+    return found
+
+
+RESULT_TOPICS = (TOPICS.features, TOPICS.bars, TOPICS.trades, TOPICS.ticker, TOPICS.late, TOPICS.dlq)
+
+
+def drain(log: Log, processor: Processor, member: str = "1", **options: float) -> None:
+    runtime = Runtime(log, processor, TOPICS.raw, processor.role, member, **options)  # type: ignore[arg-type]
+    read_to_end(log, runtime, processor.role)
+    runtime.close()
+
+
+def read_to_end(log: Log, runtime: Runtime, group: str) -> None:
+    ends = {p: log.bounds(TopicPartition(TOPICS.raw, p)).next for p in range(log.partitions(TOPICS.raw))}
+    while log.group_offsets(group, TOPICS.raw) != {p: end for p, end in ends.items() if end}:
+        runtime.turn(0.01)
+        runtime.commit()
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Iterator[tuple[Path, Log]]:
+    path = tmp_path / "log.db"
+    log = open_log(f"sqlite:///{path}")
+    fill(log, symbols=3, seconds=120)
+    yield path, log
+    log.close()
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> Iterator[Log]:
+    """The same market processed without any disturbance."""
+    log = open_log(f"sqlite:///{tmp_path / 'quiet.db'}")
+    fill(log, symbols=3, seconds=120)
+    for processor in processors():
+        drain(log, processor)
+    yield log
+    log.close()
+
+
+def test_rows_survive_abandoned_workers_bit_for_bit(filled: tuple[Path, Log], quiet: Log) -> None:
+    path, log = filled
+    rng = random.Random(1)
+    for processor in processors():
+        for _ in range(25):
+            worker = open_log(f"sqlite:///{path}")
+            options = {"commit_interval": 0.0, "snapshot_interval": rng.choice([0.0, 1e9])}
+            runtime = Runtime(worker, processor, TOPICS.raw, processor.role, "1", **options)
+            for _ in range(rng.randint(1, 3)):
+                few(runtime, rng.randint(1, 120))
+            # Neither commit nor close: what was not committed is as lost as after a kill.
+            del runtime
+        drain(log, processor)
+    for topic in RESULT_TOPICS:
+        assert outputs(log, topic) == outputs(quiet, topic), topic
+    assert all(outputs(quiet, topic) for topic in RESULT_TOPICS), "every kind of output must occur, or nothing is shown"
+
+
+def few(runtime: Runtime, records: int) -> None:
+    """One turn over a handful of records."""
+    import fluxforge.processor.runtime as module
+
+    before = module.BATCH_RECORDS
+    module.BATCH_RECORDS = records
+    try:
+        runtime.turn(0.01)
+    finally:
+        module.BATCH_RECORDS = before
+
+
+def test_clean_restarts_and_a_changed_configuration(filled: tuple[Path, Log], quiet: Log) -> None:
+    """A clean hand-over needs no rebuilding; another configuration starts from the log, one warm-up back."""
+    _path, log = filled
+    processor = processors()[0]
+    for _ in range(5):
+        runtime = Runtime(log, processor, TOPICS.raw, processor.role, "1", commit_interval=0.0)
+        few(runtime, 200)
+        runtime.close()
+    done = sum(map(len, outputs(log, TOPICS.features).values()))
+    other = FeatureProcessor(FeatureConfig(horizons=(1, 3), max_levels=3), TOPICS)
+    drain(log, other)
+    mine, theirs = outputs(log, TOPICS.features), outputs(quiet, TOPICS.features)
+    assert {k: len(v) for k, v in mine.items()} == {k: len(v) for k, v in theirs.items()}
+    narrow = {"bid_price_L0", "mid_price", "ofi_step", "rv_3s", "ofi_decay_3s", "spread_regime_wide_frac"}
+    for key, values in mine.items():
+        for a, b in zip(values, theirs[key], strict=True):
+            left, right = rows.decode(a), rows.decode(b)
+            assert {n: left[n] for n in narrow} == {n: right[n] for n in narrow}
+    assert 0 < done < sum(map(len, theirs.values()))
+
+
+def test_a_second_worker_of_the_same_name_shuts_out_the_first(filled: tuple[Path, Log]) -> None:
+    path, log = filled
+    processor = processors()[0]
+    first = Runtime(log, processor, TOPICS.raw, processor.role, "1", commit_interval=1e9)
+    few(first, 50)
+    other = open_log(f"sqlite:///{path}")
+    second = Runtime(other, processor, TOPICS.raw, processor.role, "1", commit_interval=1e9)
+    few(second, 50)
+    with pytest.raises(Fenced):
+        first.commit()
+    second.close()
+    other.close()
