@@ -6,7 +6,7 @@ import time
 import uuid
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from contract.log_drive import Child, read_all, read_topic, until
@@ -39,33 +39,43 @@ def test_records_of_a_partition_are_read_in_the_order_appended(log: Log, topic: 
     assert sum(map(len, read.values())) == 3000
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(
-        st.tuples(
-            st.none() | st.binary(max_size=20),
-            st.binary(max_size=300),
-            st.lists(st.tuples(st.text(min_size=1, max_size=8), st.binary(max_size=8)), max_size=3).map(tuple),
-            st.integers(1, 1_700_000_000_000),
-            st.integers(0, 3),
-        ),
-        min_size=1,
-        max_size=20,
-    )
+HEADER_NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
+"""librdkafka takes header names as C strings."""
+
+ROWS = st.lists(
+    st.tuples(
+        st.none() | st.binary(max_size=20),
+        st.binary(max_size=300),
+        st.lists(st.tuples(HEADER_NAMES, st.binary(max_size=8)), max_size=3).map(tuple),
+        st.integers(1, 1_700_000_000_000),
+        st.integers(0, 3),
+    ),
+    min_size=1,
+    max_size=20,
 )
-def test_key_value_headers_and_timestamp_come_back_byte_for_byte(
-    log: Log, topic: str, rows: list[tuple[bytes | None, bytes, tuple[tuple[str, bytes], ...], int, int]]
-) -> None:
-    starts = {number: log.bounds(TopicPartition(topic, number)).next for number in range(4)}
-    append(log, *(Output(topic, key, value, headers, ts, part) for key, value, headers, ts, part in rows))
-    for number, start in starts.items():
-        reader = log.reader(TopicPartition(topic, number), start)
-        expected = [row for row in rows if row[4] == number]
-        records: list[Record] = []
-        while len(records) < len(expected):
-            records += reader.read(1000, 5.0).records
+
+
+def test_key_value_headers_and_timestamp_come_back_byte_for_byte(log: Log, topic: str) -> None:
+    appender = log.appender()
+    readers = [log.reader(TopicPartition(topic, number), 0) for number in range(4)]
+
+    @settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate])
+    @given(ROWS)
+    def comes_back(rows: list[tuple[bytes | None, bytes, tuple[tuple[str, bytes], ...], int, int]]) -> None:
+        for key, value, headers, timestamp, partition in rows:
+            appender.append(Output(topic, key, value, headers, timestamp, partition))
+        appender.flush()
+        for number, reader in enumerate(readers):
+            expected = [row for row in rows if row[4] == number]
+            records: list[Record] = []
+            while len(records) < len(expected) and (more := reader.read(1000, 5.0).records):
+                records += more
+            assert [(r.key, r.value, r.headers, r.timestamp, r.partition) for r in records] == expected
+
+    comes_back()
+    appender.close()
+    for reader in readers:
         reader.close()
-        assert [(r.key, r.value, r.headers, r.timestamp, r.partition) for r in records] == expected
 
 
 def test_a_record_without_a_timestamp_gets_the_time_of_its_storing(log: Log, topic: str) -> None:

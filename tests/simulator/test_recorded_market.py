@@ -96,12 +96,13 @@ def test_snapshot_and_diffs_rebuild_the_recorded_best_prices(recordings: Path, s
                 compared.append((book.last_id, book.best()))
         elif channel == "depth":
             slow.diff(orjson.loads(item.payload))
-            assert slow.last_id == book.last_id
+            if slow.applied:
+                assert (slow.last_id, slow.bids, slow.asks) == (book.last_id, book.bids, book.asks)
         elif channel == "bookTicker":
             data = orjson.loads(item.payload)
             tickers.append((data["u"], ticker_best(data)))
     assert held == 1
-    assert slow.levels(10_000) == book.levels(10_000)
+    assert slow.applied > 600
     own = market.book(symbol, 10_000)
     assert [(float(p), float(q)) for p, q in own.bids] == book.levels(10_000)[0]
     assert [(float(p), float(q)) for p, q in own.asks] == book.levels(10_000)[1]

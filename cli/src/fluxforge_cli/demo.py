@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -56,26 +57,37 @@ def demo(
     stop = Stop()
     service.on_signals(stop)
     with choose(console(stderr=as_json), plain=not ui) as display:
-        compile_kernels(display)
+        compile_kernels(display, stop)
         market = _market(symbols, rate, seed, recording or [], speed)
         result = _run(root, market, seconds, stop, display)
     if as_json:
         print_json(result.as_json())
     else:
-        console().print(summary.text(result), highlight=False, markup=False)
+        typer.echo(summary.text(result))
     if result.trouble:
         raise PipelineFailed("; ".join(result.trouble), hint=f"the logs are in {root / 'logs'}")
 
 
-def compile_kernels(display: Display) -> None:
-    """Have the kernels' machine code in the cache before any clock runs. Raises PipelineFailed."""
-    display.say("compiling kernels (takes a minute the first time, then a second)")
+def compile_kernels(display: Display, stop: Stop) -> None:
+    """Have the kernels' machine code in the cache before any clock runs. Raises PipelineFailed; ends where `stop` is."""
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "fluxforge_cli.pipeline.compile"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise PipelineFailed(f"the kernels do not compile\n{done.stderr[-2000:]}")
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fluxforge_cli.pipeline.compile"],
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        while process.poll() is None:
+            display.waiting("compiling kernels (first run only)", time.monotonic() - began)
+            if stop.wait(0.1):
+                process.kill()
+                process.wait()
+                raise typer.Exit(service.INTERRUPTED)
+        if process.returncode:
+            output.seek(0)
+            said = output.read().decode(errors="replace")[-2000:]
+            raise PipelineFailed(f"the kernels do not compile\n{said}", hint="is a compiler cache folder writable?")
     display.say(f"kernels ready after {time.monotonic() - began:.1f} s")
 
 
@@ -101,6 +113,7 @@ def _run(root: Path, market: Sequence[str], seconds: float, stop: Stop, display:
         lakes = plan.lakes(run.topics, config)
         sources = plan.collectors(settings, ("binance", "ccxt"), config)
         run.wait_ready(run.start([*readers, *lakes, *sources]), stop)
+        run.wait_flowing(readers, stop)
         run.begin()
         run.run(stop)
         elapsed, rate = run.elapsed(), run.rate()

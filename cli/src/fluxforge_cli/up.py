@@ -39,13 +39,14 @@ def up(
     stop = Stop()
     service.on_signals(stop)
     with choose(console(stderr=as_json), plain=not ui) as display:
-        compile_kernels(display)
+        compile_kernels(display, stop)
         run = Run("FluxForge", settings, root / "logs", os.environ, display.show, seconds=seconds, from_end=True)
         try:
             readers = plan.consumers(run.topics, loaded.file)
             lakes = plan.lakes(run.topics, loaded.file)
             collectors = plan.collectors(settings, chosen, loaded.file)
             run.wait_ready(run.start([*readers, *lakes, *collectors]), stop)
+            run.wait_flowing(readers, stop)
             run.begin()
             run.run(stop)
             elapsed, rate = run.elapsed(), run.rate()
@@ -58,7 +59,7 @@ def up(
     if as_json:
         print_json(result.as_json())
     else:
-        console().print(summary.text(result), highlight=False, markup=False)
+        typer.echo(summary.text(result))
     if result.trouble:
         raise PipelineFailed("; ".join(result.trouble), hint=f"the logs are in {root / 'logs'}")
 

@@ -19,9 +19,8 @@ from fluxforge import catalogue
 from fluxforge.batch import EventBatch
 from fluxforge.errors import CodecError
 from fluxforge.events import Kind, Ticker
-from fluxforge.kernels.bars import BAR, BarOutput
 from fluxforge.kernels.config import FeatureConfig
-from fluxforge.kernels.features import FeatureOutput
+from fluxforge.kernels.outputs import BAR, BarOutput, FeatureOutput
 
 SCHEMA_VERSION = 1
 Columns = dict[str, NDArray[Any] | list[Any]]

@@ -15,8 +15,6 @@ RESOLUTION = 0.005
 """s between wake-ups at most this often: frames due within it leave in one write, which is what saves CPU."""
 
 BATCH = 256
-SNAPSHOT_PATIENCE = 5.0
-"""s a market waits for a snapshot to be asked for, before the first diff that needs it."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,9 @@ class Start:
 class Pump:
     """Takes a market's frames one by one and hands them to `publish`, each at its time.
 
-    speed  market seconds per second; None plays as fast as the slowest subscriber reads, loses nothing, and stands
-           still while fewer streams are subscribed to than were needed to start
+    speed     market seconds per second; None plays as fast as the slowest subscriber reads, loses nothing, and stands
+              still while fewer streams are subscribed to than were needed to start
+    patience  s (wall clock) to wait at a Hold for the snapshot, where somebody has subscribed to that depth
     """
 
     def __init__(
@@ -54,6 +53,7 @@ class Pump:
         *,
         speed: float | None,
         start: Start,
+        patience: float,
         clock: Clock,
     ) -> None:
         if speed is not None and speed <= 0:
@@ -61,7 +61,7 @@ class Pump:
         self.started, self.ended = asyncio.Event(), asyncio.Event()
         self.at = 0
         self._market, self._hub, self._publish = market, hub, publish
-        self._speed, self._clock = speed, clock
+        self._speed, self._patience, self._clock = speed, patience, clock
         self._running = asyncio.Event()
         self._least = 0 if speed is not None else 1
         self._needed = self._least if start.streams is None else start.streams
@@ -154,7 +154,7 @@ class Pump:
 
     async def _hold(self, symbol: str) -> None:
         """Wait until those who rebuild `symbol`'s book have asked for its snapshot."""
-        deadline = self._clock.monotonic() + SNAPSHOT_PATIENCE
+        deadline = self._clock.monotonic() + self._patience
         while self._hub.watches_depth(symbol) and symbol not in self._asked:
             left = deadline - self._clock.monotonic()
             if left <= 0:

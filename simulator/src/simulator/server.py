@@ -33,6 +33,7 @@ class Simulator:
     host, port  where to listen; port 0 takes a free one
     speed       market seconds per second; None as fast as subscribers read
     start       when the market begins
+    patience    s it waits, before the first diff that a depth snapshot does not cover, for the snapshot to be asked for
     faults      (seed, faults per minute of market time); None injects only what is asked for
 
     Raises PortInUse when entered.
@@ -46,6 +47,7 @@ class Simulator:
         port: int = 0,
         speed: float | None = 1.0,
         start: Start | None = None,
+        patience: float = 5.0,
         faults: tuple[int, float] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -63,7 +65,15 @@ class Simulator:
         self._refuse_until = self._status_until = 0.0
         self._status = 429
         self._weight, self._weight_minute = 0, 0
-        self.pump = Pump(market, self.hub, self._publish, speed=speed, start=start or Start(), clock=self._clock)
+        self.pump = Pump(
+            market,
+            self.hub,
+            self._publish,
+            speed=speed,
+            start=start or Start(),
+            patience=patience,
+            clock=self._clock,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import struct
 from pathlib import Path
@@ -16,6 +15,7 @@ from collector.symbols import listing, native_of, unify
 from fluxforge import codec
 from fluxforge.errors import FrameError, UnknownSymbol
 from fluxforge.events import BookDelta, Event, Ticker, Trade
+from fluxforge.recordings import read_lines
 
 NOW = 1_723_161_253_937_085_768
 DEPTH = (
@@ -257,8 +257,8 @@ def test_every_recorded_frame_is_an_event_with_the_numbers_of_its_json(
     ours = BinanceParser(exchange, collector="c", connection="x")
     counted = 0
     for path in sorted(recordings.glob(name)):
-        for line in gzip.open(path):
-            stamp, _, frame = line.rstrip().partition(b" ")
+        for line in read_lines(path):
+            stamp, _, frame = line.partition(b" ")
             event, told = ours.parse(frame, int(stamp)), json.loads(frame)
             told = told.get("data", told)
             if isinstance(event, BookDelta):

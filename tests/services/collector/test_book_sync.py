@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import gzip
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from collector.book_sync import BookSync, State
 from collector.identity import Identity
 from fluxforge.clock import NS
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Reset, Ticker
+from fluxforge.recordings import read_lines
 
 WHO: Identity = {
     "exchange": "binance",
@@ -193,7 +193,7 @@ def test_a_reader_of_the_log_has_the_true_book_whenever_we_are_synced(steps, fet
     sync, reader, last = BookSync(WHO), Reader(), None
     gaps = 0
     published: list[int] = []
-    fetch_at = {at: lag for at, lag in fetches}
+    fetch_at = dict(fetches)
     for position, diff in enumerate(wire):
         if last is not None and diff.first_seq > last + 1:
             gaps += 1
@@ -234,8 +234,8 @@ def test_the_recorded_book_meets_the_recorded_best_prices(
     best: dict[int, tuple[float | None, float | None]] = {}
     tickers: list[tuple[int, tuple[float | None, float | None]]] = []
     for path in sorted(recordings.glob(f"binance_spot/{symbol}_*.gz")):
-        for line in gzip.open(path):
-            stamp, _, frame = line.rstrip().partition(b" ")
+        for line in read_lines(path):
+            stamp, _, frame = line.partition(b" ")
             found = parser.parse(frame, int(stamp))
             out: list[AnyEvent] = []
             if isinstance(found, BookDelta):

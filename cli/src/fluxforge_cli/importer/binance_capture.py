@@ -63,14 +63,28 @@ def look(path: Path) -> Capture:
 
 
 def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Iterator[Line]]]:
-    """Each file with its lines, an instrument's files in order. Raises SegmentError where a file breaks off."""
-    captures = sorted(map(look, paths), key=lambda capture: capture.first)
+    """Each file with its lines, an instrument's files in order.
+
+    The lines raise SegmentError where a file breaks off or is no capture.
+    """
+    captures: list[Capture] = []
+    for path in paths:
+        try:
+            captures.append(look(path))
+        except SegmentError as error:
+            yield path, _refuse(error)
     streams: dict[tuple[str, str], Stream] = {}
-    for capture in captures:
+    for capture in sorted(captures, key=lambda capture: capture.first):
         instrument = (capture.exchange, capture.native)
         if instrument not in streams:
             streams[instrument] = Stream(*instrument, connection=capture.path.name)
         yield capture.path, streams[instrument].lines(capture.path)
+
+
+def _refuse(error: SegmentError) -> Iterator[Line]:
+    """No line, but the error."""
+    raise error
+    yield
 
 
 class Stream:

@@ -57,6 +57,8 @@ def symbol_of(exchange: str, native: str) -> str:
         return "/".join(parts)
     if len(parts) == 3 and parts[2] == "SWAP":
         return f"{parts[0]}/{parts[1]}:{parts[1]}"
+    if native.endswith("TUSD") and exchange != "binance":  # XBTUSD: TrueUSD is quoted on Binance alone
+        return f"{native[:-3]}/USD"
     try:
         return unify(native, settled=exchange == "binance-futures")
     except UnknownSymbol:

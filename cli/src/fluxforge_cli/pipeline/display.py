@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from fluxforge_cli.pipeline import lines, view
 from fluxforge_cli.pipeline.picture import Picture
@@ -25,6 +26,9 @@ class Display(Protocol):
     ) -> None: ...
 
     def show(self, picture: Picture) -> None: ...
+
+    def waiting(self, text: str, seconds: float) -> None:
+        """Something that is not the pipeline takes its time."""
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -56,6 +60,9 @@ class LiveView:
         width, height = self._console.size
         self._live.update(view.render(picture, width, height), refresh=True)
 
+    def waiting(self, text: str, seconds: float) -> None:
+        self._live.update(Text(f"{text} … {seconds:.0f} s"), refresh=True)
+
     def say(self, text: str) -> None:
         self._live.console.print(text, highlight=False, markup=False)
 
@@ -81,6 +88,11 @@ class PlainLines:
             self._phase = picture.phase
             self._next = picture.elapsed + LINE_EVERY_S
             self.say(lines.line(picture))
+
+    def waiting(self, text: str, seconds: float) -> None:
+        if text != self._phase or seconds >= self._next:
+            self._phase, self._next = text, seconds + LINE_EVERY_S
+            self.say(f"{text} … {seconds:.0f} s")
 
     def say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)

@@ -22,7 +22,7 @@ def line(picture: Picture) -> str:
         f"gaps={picture.gaps}",
         f"latency={latency}",
         f"{newest.key}={number(newest.mid)}" if newest else "",
-        f"lag {lags}" if lags else "",
+        f"behind {lags}" if lags else "",
         restarts,
     ]
     return " ".join(part for part in parts if part)

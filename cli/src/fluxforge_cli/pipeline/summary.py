@@ -87,7 +87,9 @@ def text(summary: Summary) -> str:
         ("files", str(summary.data_dir)),
     ]
     lines = [f"  {name:<17} {value}" for name, value in rows]
-    return "\n".join(["", "Summary", *lines, "", "Look at the features:", "", f"  {query(summary)}", ""])
+    if summary.feature_rows:
+        lines += ["", "Look at the features:", "", f"  {query(summary)}"]
+    return "\n".join(["", "Summary", *lines, ""])
 
 
 def query(summary: Summary) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -11,7 +13,10 @@ from rich.text import Text
 
 from fluxforge_cli.pipeline.picture import Picture
 
-WIDE, NARROW = 116, 76
+NARROW, WIDE, FULL = 76, 116, 126
+_ALL = ("ev/s", "mid", "bps", "OFI", "bar close", "volume")
+_MOST = _ALL[:-1]
+_FEW = ("mid", "OFI", "bar close")
 _STYLES = {"running": "green", "restarting": "yellow", "failed": "bold red", "stopping": "cyan", "stopped": "dim"}
 
 
@@ -19,8 +24,9 @@ def render(picture: Picture, width: int, height: int) -> RenderableType:
     """The whole view, never wider than `width`; markets that do not fit into `height` are counted."""
     wide = width >= WIDE
     room = height - 11 if wide else height - len(picture.services) - 13
-    services, markets = _services(picture), _markets(picture, max(3, room), spare=width >= NARROW)
-    body: RenderableType = Group(services, markets)
+    columns = _ALL if width >= FULL or NARROW <= width < WIDE else _MOST if wide else _FEW
+    services, markets = _services(picture), _markets(picture, max(3, room), columns)
+    body: RenderableType = Group(services, Text(), markets)
     if wide:
         body = Table.grid(padding=(0, 2))
         body.add_row(services, markets)
@@ -60,26 +66,26 @@ def _services(picture: Picture) -> Table:
     return table
 
 
-def _markets(picture: Picture, room: int, *, spare: bool) -> Table:
+def _markets(picture: Picture, room: int, columns: Sequence[str]) -> Table:
     horizon = picture.ofi_name.removeprefix("ofi_sum_")
-    names = ["ev/s", "mid", "bps", f"OFI {horizon}", "bar close", "volume"]
     table = _table()
     table.add_column("market", no_wrap=True)
-    for name in names if spare else names[1:2] + names[3:5]:
-        table.add_column(name, justify="right", no_wrap=True, min_width=9 if name in ("mid", "bar close") else 5)
+    for name in columns:
+        title = f"OFI {horizon}" if name == "OFI" else name
+        table.add_column(title, justify="right", no_wrap=True, min_width=9 if name in ("mid", "bar close") else 5)
     shown = picture.markets[:room]
     for market, rate in shown:
         exchange, _, symbol = market.key.partition("|")
         bar = market.bar
-        cells: list[RenderableType] = [
-            f"{rate:.0f}",
-            number(market.mid),
-            "-" if market.spread_bps is None else f"{market.spread_bps:.2f}",
-            _signed(market.ofi),
-            "-" if bar is None else number(bar.close),
-            "-" if bar is None else number(bar.volume),
-        ]
-        table.add_row(f"{symbol} [dim]{exchange}[/dim]", *(cells if spare else cells[1:2] + cells[3:5]))
+        cells: dict[str, RenderableType] = {
+            "ev/s": f"{rate:.0f}",
+            "mid": number(market.mid),
+            "bps": "-" if market.spread_bps is None else f"{market.spread_bps:.2f}",
+            "OFI": _signed(market.ofi),
+            "bar close": "-" if bar is None else number(bar.close),
+            "volume": "-" if bar is None else number(bar.volume, digits=4),
+        }
+        table.add_row(f"{symbol} [dim]{exchange}[/dim]", *(cells[name] for name in columns))
     if len(picture.markets) > len(shown):
         table.add_row(f"[dim]and {len(picture.markets) - len(shown)} more[/dim]")
     return table
@@ -108,13 +114,11 @@ def _totals(picture: Picture) -> RenderableType:
     return Group(Text(), grid)
 
 
-def number(value: float | None) -> str:
-    """Four significant digits, and cents where the number is large."""
+def number(value: float | None, digits: int = 6) -> str:
+    """So many significant digits, or cents where the number is large."""
     if value is None:
         return "-"
-    if abs(value) >= 1000:
-        return f"{value:,.2f}"
-    return f"{value:.4g}" if value else "0"
+    return f"{value:,.2f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
 def _signed(value: float | None) -> Text:

@@ -7,8 +7,9 @@ from heapq import merge
 from operator import itemgetter
 
 from fluxforge import dead_letter, metrics, rows
-from fluxforge.kernels.bars import BarKernel, BarOutput
+from fluxforge.kernels.bars import BarKernel
 from fluxforge.kernels.config import BarConfig
+from fluxforge.kernels.outputs import BarOutput
 from fluxforge.log import Headers, Output
 from fluxforge.processor import Decoded, Emitted
 from fluxforge.rows import Market

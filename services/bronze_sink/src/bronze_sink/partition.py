@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fluxforge.bronze import BronzeWriter, RawFormat
+from fluxforge.errors import StorageError
 from fluxforge.files import GROUP_BYTES, Chain, Commit
 from fluxforge.log import Batch
 
@@ -51,7 +52,12 @@ class Partition:
         return self._writer.bytes >= self._rolling.max_bytes or self.age >= self._rolling.max_age
 
     def append(self, batch: Batch) -> None:
-        """Take records of the log; they are not stored yet."""
+        """Take records of the log; they are not stored yet. Raises StorageError where it takes these already."""
+        if batch.records and batch.records[0].offset < self.next_offset:
+            raise StorageError(
+                f"{self._chain.id}: the log gave offset {batch.records[0].offset} after {self.next_offset - 1}",
+                hint="the partition is read again from its last commit",
+            )
         if self._since is None:
             self._since = self._monotonic()
         self._writer.append(batch.records)

@@ -63,15 +63,20 @@ class BronzeSink:
         try:
             batches = self._consumer.poll(2000, timeout)
         except OffsetOutOfRange as error:
-            self._reopen(TopicPartition(error.topic, error.partition))
+            self._fell_behind(TopicPartition(error.topic, error.partition))
             return 0
         for batch in batches:
             self._append(batch)
         for tp in list(self._partitions):
             self._roll(tp)
         self._report.ages(partition.age for partition in self._partitions.values())
-        self._report.lags({tp: p.next_offset for tp, p in self._partitions.items()}, self._log)
+        self._report.lags(self.positions, self._log)
         return sum(len(batch.records) for batch in batches)
+
+    @property
+    def positions(self) -> dict[TopicPartition, int]:
+        """Of every partition being read, the next offset."""
+        return {tp: partition.next_offset for tp, partition in self._partitions.items()}
 
     def statistics(self) -> str:
         """One line on what was done."""
@@ -177,6 +182,13 @@ class BronzeSink:
         """The open batch is lost to us, not to the log: begin again at the last commit, after a while."""
         self._drop(tp)
         self._hold(tp, error)
+
+    def _fell_behind(self, tp: TopicPartition) -> None:
+        """The log has dropped what was to be read next: store what was read, for nobody else has it, and open again."""
+        partition = self._partitions.get(tp)
+        if partition is not None:
+            self._commit(tp, partition)
+        self._reopen(tp)
 
     def _hold(self, tp: TopicPartition, error: FluxForgeError) -> None:
         _, wait = self._held.get(tp, (0.0, 0.5))

@@ -85,8 +85,7 @@ class _Envelope(msgspec.Struct, gc=False):
 
 class _Kind(msgspec.Struct, gc=False):
     e: str | None = None
-    result: msgspec.Raw | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
     id: Any = None
     code: int | None = None
     seq: Number | None = msgspec.field(name="lastUpdateId", default=None)
@@ -248,8 +247,9 @@ class BinanceParser:
         head = _decode_kind(record)
         if head.e is not None:
             return head.e
-        if head.error is not None or head.code is not None:
-            return Reply(head.id, bytes(head.error).decode() if head.error else record.decode())
+        error = bytes(head.error).decode()
+        if error not in {"", "null"} or head.code is not None:
+            return Reply(head.id, error or record.decode())
         if head.seq is not None:
             return rest_book(record)
         if head.id is not None:

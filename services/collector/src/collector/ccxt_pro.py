@@ -338,6 +338,8 @@ class CcxtCollector:
             metrics.CONNECTED.labels(*self._labels).set(sum(line.open for line in self._tap.lines.values()))
             if self._skew.known:
                 metrics.SKEW.labels(*self._labels).set(self._skew.value / NS)
+            if not self._skew.known and self._choice.clock is not ClockSource.CAPTURE:
+                continue  # without an estimate of the exchange's clock a heartbeat would say nothing
             ts = now + self._skew.value - NS if self._skew.known else None
             sound = {self._log_key(key): key for key in self._keys.values() if self._sound(key, mono)}
             for name in self._silence.due(now):

@@ -36,7 +36,7 @@ HOLD_S = 10.0
 """Events wait this long for missed trades."""
 GRACE_S = 3.0
 """A new connection gets at least this long to fetch them."""
-QUIET_BOOK_S = 2.0
+QUIET_BOOK_S = 0.5
 """A symbol without a diff gets its snapshot after this long."""
 MAX_PATIENCE_S = 600.0
 PARAMS_PER_SUBSCRIBE = 100
@@ -272,9 +272,9 @@ class Connection:
         return None
 
     def _heartbeats(self, mono: float, now: int) -> None:
-        if self._verified_at is None or mono - self._heard > self._config.stall_timeout:
-            return
-        ts = now + self._skew.value - NS if self._skew.known else None
+        if self._verified_at is None or mono - self._heard > self._config.stall_timeout or not self._skew.known:
+            return  # without an estimate of the exchange's clock a heartbeat would say nothing
+        ts = now + self._skew.value - NS
         for key in self._silence.due(now):
             market = self.markets[self._by_key[key]]
             self._publish(market, market.heartbeat(now, ts), now)
@@ -335,8 +335,13 @@ class Connection:
         trades: list[Trade] = []
         why = f"not fetched within {HOLD_S:g} s"
         while (first := market.line.missing_from) is not None:
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                self._give_up(market, why, trades)
+                deadline = self._clock.monotonic() + HOLD_S
+                continue
             try:
-                async with asyncio.timeout(max(deadline - self._clock.monotonic(), 0.0)):
+                async with asyncio.timeout(left):
                     pages = await self._rest.trades_since(native, first)
                 now = self._clock.now()
                 by_id = {trade.id: trade for body in pages.bodies for trade in self._parser.trades(body, native, now)}
@@ -347,14 +352,11 @@ class Connection:
                     continue
                 if pages.final:
                     deadline, why = 0.0, "the exchange gives no older ones"
+                    continue
             except _FAILURES as error:
                 why = say(error)
                 _log.warning("%s: missed trades of %s: %s", self._config.exchange, native, why)
-            if self._clock.monotonic() >= deadline:
-                self._give_up(market, why, trades)
-                deadline = self._clock.monotonic() + HOLD_S
-                continue
-            await asyncio.sleep(backoff.next())
+            await asyncio.sleep(min(backoff.next(), max(deadline - self._clock.monotonic(), 0.0)))
 
     def _give_up(self, market: Market, why: str, trades: Iterable[Trade] = ()) -> None:
         now = self._clock.now()

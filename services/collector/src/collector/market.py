@@ -62,8 +62,8 @@ class Market:
         """The synced book, if it is one."""
         return self._pass(self.sync.restate(now, refresh=refresh), now)
 
-    def heartbeat(self, now: int, ts: int | None) -> list[AnyEvent]:
-        """None while events are held back: time must not outrun them."""
+    def heartbeat(self, now: int, ts: int) -> list[AnyEvent]:
+        """No heartbeat while events are held back: time must not outrun them."""
         return [] if self.holding else [Heartbeat(**self._stamp(now), ts=ts)]
 
     def fill(self, trades: list[Trade], now: int) -> list[AnyEvent] | None:

@@ -11,7 +11,9 @@ from fluxforge import dead_letter, metrics, rows
 from fluxforge.events import AnyEvent, Kind, Ticker, Trade
 from fluxforge.kernels import layout
 from fluxforge.kernels.config import FeatureConfig
-from fluxforge.kernels.features import DECAY_SPAN, FeatureKernel, FeatureOutput
+from fluxforge.kernels.features import FeatureKernel
+from fluxforge.kernels.outputs import FeatureOutput
+from fluxforge.kernels.rolling import DECAY_SPAN
 from fluxforge.log import Headers, Output
 from fluxforge.processor import Decoded, Emitted
 from fluxforge.rows import Columns, Market

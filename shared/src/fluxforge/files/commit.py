@@ -13,7 +13,7 @@ from fluxforge.errors import StorageError
 
 RECORD_VERSION = 1
 _LOG_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,120}")
+_TOPIC = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]{1,120}")
 _LONGEST_NAME = 80
 
 

@@ -10,55 +10,21 @@ changes after. What comes later is late: it is named with the durations it misse
 from __future__ import annotations
 
 from math import inf, log, nan
-from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from fluxforge.batch import INCOMPLETE, NO_TS, EventBatch
+from fluxforge.clock import NS
 from fluxforge.kernels import book, market
 from fluxforge.kernels import layout as at
 from fluxforge.kernels.arena import Arena
 from fluxforge.kernels.book import Floats, Ints
+from fluxforge.kernels.compiled import njit
 from fluxforge.kernels.config import BarConfig
-from fluxforge.kernels.features import NS, REJECT, level_ofi
 from fluxforge.kernels.market import EventRecord
-
-BAR = np.dtype(
-    [
-        ("event", "<i8"),  # index of the event that closed it
-        ("slot", "<i8"),
-        ("duration", "<i8"),  # s
-        ("timestamp", "<i8"),  # start, ns
-        ("end", "<i8"),  # ns
-        ("open", "<f8"),
-        ("high", "<f8"),
-        ("low", "<f8"),
-        ("close", "<f8"),
-        ("mean_spread", "<f8"),
-        ("min_spread", "<f8"),
-        ("max_spread", "<f8"),
-        ("mean_relative_spread", "<f8"),
-        ("mean_l1_imbalance", "<f8"),
-        ("sum_ofi", "<f8"),
-        ("realized_variance", "<f8"),
-        ("count", "<i8"),
-        ("volume", "<f8"),
-        ("buy_volume", "<f8"),
-        ("sell_volume", "<f8"),
-        ("trade_count", "<i8"),
-        ("vwap", "<f8"),
-        ("notional", "<f8"),
-        ("trade_open", "<f8"),
-        ("trade_high", "<f8"),
-        ("trade_low", "<f8"),
-        ("trade_close", "<f8"),
-        ("incomplete", "<i8"),
-    ]
-)
-LATE = np.dtype([("event", "<i8"), ("durations", "<i8")])
-"""A late event and the durations it missed: bit i is `durations[i]` of the configuration."""
+from fluxforge.kernels.outputs import BAR, LATE, REJECT, BarOutput
+from fluxforge.kernels.steps import level_ofi
 
 # Header words of a bar record, behind the core.
 DUE = at.CORE_WORDS  # t at which the next open bucket closes, ns
@@ -74,14 +40,6 @@ _TRADE_OPEN, _TRADE_HIGH, _TRADE_LOW, _TRADE_CLOSE = 19, 20, 21, 22
 _WORDS = 23
 _EMPTY = NO_TS
 _NEVER = 2**63 - 1
-
-
-class BarOutput(NamedTuple):
-    """What a batch yielded; `event` fields index the batch. `rejects` as in the feature kernel."""
-
-    bars: NDArray[np.void]
-    late: NDArray[np.void]
-    rejects: NDArray[np.void]
 
 
 class BarKernel:
@@ -131,7 +89,7 @@ class BarKernel:
         return BarOutput(np.concatenate(bars), late[:n_late], rejects[:n_rejects])
 
 
-@numba.njit(cache=True)
+@njit
 def _run(
     ints: Ints,
     floats: Floats,
@@ -185,7 +143,7 @@ def _run(
     return at.DONE, len(events), n_bars, n_late, n_rejects
 
 
-@numba.njit(cache=True)
+@njit
 def empty(ints: Ints, base: int, total: int) -> None:
     """No bucket is open."""
     for place in range(total):
@@ -193,7 +151,7 @@ def empty(ints: Ints, base: int, total: int) -> None:
     ints[base + DUE] = _NEVER
 
 
-@numba.njit(cache=True)
+@njit
 def bucket_of(
     ints: Ints, floats: Floats, base: int, stamp: int, d: int, durations: Ints, places: Ints, grace: int
 ) -> int:
@@ -214,7 +172,7 @@ def bucket_of(
     return int(word)
 
 
-@numba.njit(cache=True)
+@njit
 def add_book(
     ints: Ints, floats: Floats, base: int, event: EventRecord, time: int, durations: Ints, places: Ints, grace: int
 ) -> int:
@@ -255,7 +213,7 @@ def add_book(
     return missed
 
 
-@numba.njit(cache=True)
+@njit
 def add_trade(
     ints: Ints, floats: Floats, base: int, event: EventRecord, time: int, durations: Ints, places: Ints, grace: int
 ) -> int:
@@ -283,7 +241,7 @@ def add_trade(
     return missed
 
 
-@numba.njit(cache=True)
+@njit
 def mark_incomplete(
     ints: Ints, floats: Floats, base: int, time: int, durations: Ints, places: Ints, grace: int
 ) -> None:
@@ -296,7 +254,7 @@ def mark_incomplete(
                 ints[word + _INCOMPLETE] = 1
 
 
-@numba.njit(cache=True)
+@njit
 def close_due(
     ints: Ints,
     floats: Floats,
@@ -335,7 +293,7 @@ def close_due(
     return n_bars
 
 
-@numba.njit(cache=True)
+@njit
 def write_bar(ints: Ints, floats: Floats, word: int, duration: int, bar: EventRecord) -> None:
     """One closed bucket as a row."""
     bar.timestamp, bar.end = ints[word + _START], ints[word + _START] + duration

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from math import isfinite
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from fluxforge.kernels import layout as at
+from fluxforge.kernels.compiled import njit
 
 _REACH = 32
 """How far an insertion looks for a tombstone before it moves everything up to the touch."""
@@ -22,14 +22,14 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-@numba.njit(cache=True)
+@njit
 def clear(ints: Ints, base: int, side: int) -> None:
     """Forget one side."""
     ints[base + side + at.SIDE_N] = 0
     ints[base + side + at.SIDE_LIVE] = 0
 
 
-@numba.njit(cache=True)
+@njit
 def find(floats: Floats, keys: int, n: int, key: float) -> int:
     """Index of the first slot whose key is ≥ `key`: gallops down from the best, then bisects."""
     step, high = 1, n
@@ -48,7 +48,7 @@ def find(floats: Floats, keys: int, n: int, key: float) -> int:
     return high
 
 
-@numba.njit(cache=True)
+@njit
 def insert(ints: Ints, floats: Floats, base: int, side: int, slot: int, key: float, size: float) -> None:
     """Put a new level before `slot` (the first greater key); takes a tombstone near by or moves the rest up."""
     head = base + side
@@ -85,7 +85,7 @@ def insert(ints: Ints, floats: Floats, base: int, side: int, slot: int, key: flo
     ints[head + at.SIDE_N] = n + 1
 
 
-@numba.njit(cache=True)
+@njit
 def update(ints: Ints, floats: Floats, base: int, side: int, key: float, size: float) -> None:
     """Set one level to an absolute size; 0 removes it. The side must have room for one more slot."""
     head = base + side
@@ -109,7 +109,7 @@ def update(ints: Ints, floats: Floats, base: int, side: int, key: float, size: f
         ints[head + at.SIDE_N] = n
 
 
-@numba.njit(cache=True)
+@njit
 def apply(ints: Ints, floats: Floats, base: int, side: int, sign: float, levels: Floats, first: int, count: int) -> int:
     """Apply `count` level changes from `levels[first:]`; bad ones are passed over. Returns OK or BAD_LEVEL."""
     reason = at.OK
@@ -123,7 +123,7 @@ def apply(ints: Ints, floats: Floats, base: int, side: int, sign: float, levels:
     return reason
 
 
-@numba.njit(cache=True)
+@njit
 def check_side(levels: Floats, first: int, count: int, sign: float, unsorted: int) -> int:
     """The reason a snapshot's side is no valid one, or OK; `sign` is 1 for bids (descending), −1 for asks."""
     last = np.inf
@@ -140,7 +140,7 @@ def check_side(levels: Floats, first: int, count: int, sign: float, unsorted: in
     return at.OK
 
 
-@numba.njit(cache=True)
+@njit
 def install_side(
     ints: Ints, floats: Floats, base: int, side: int, sign: float, levels: Floats, first: int, count: int
 ) -> None:
@@ -155,7 +155,7 @@ def install_side(
     ints[head + at.SIDE_LIVE] = count
 
 
-@numba.njit(cache=True)
+@njit
 def install(ints: Ints, floats: Floats, base: int, levels: Floats, first: int, bids: int, asks: int) -> int:
     """Replace the book by a snapshot. Returns OK, or why it cannot stand (the book is then forgotten)."""
     reason = check_side(levels, first, bids, 1.0, at.BIDS_UNSORTED)
@@ -172,7 +172,7 @@ def install(ints: Ints, floats: Floats, base: int, levels: Floats, first: int, b
     return at.OK
 
 
-@numba.njit(cache=True)
+@njit
 def side_equals(
     ints: Ints, floats: Floats, base: int, side: int, sign: float, levels: Floats, first: int, count: int
 ) -> bool:
@@ -192,7 +192,7 @@ def side_equals(
     return True
 
 
-@numba.njit(cache=True)
+@njit
 def check_touch(ints: Ints, floats: Floats, base: int) -> int:
     """OK when both sides are there and the best bid is below the best ask; else the reason."""
     bids, asks = ints[base + at.SIDE_BID + at.SIDE_N], ints[base + at.SIDE_ASK + at.SIDE_N]
@@ -203,7 +203,7 @@ def check_touch(ints: Ints, floats: Floats, base: int) -> int:
     return at.OK if bid < ask else at.CROSSED
 
 
-@numba.njit(cache=True)
+@njit
 def top(
     ints: Ints, floats: Floats, base: int, side: int, sign: float, count: int, prices: Floats, sizes_out: Floats
 ) -> int:
@@ -223,7 +223,7 @@ def top(
     return found
 
 
-@numba.njit(cache=True)
+@njit
 def depth_within(ints: Ints, floats: Floats, base: int, side: int, mid: float, limit_bps: float) -> float:
     """Σ size of one side's levels closer than `limit_bps` to mid."""
     head = base + side

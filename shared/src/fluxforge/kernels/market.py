@@ -9,13 +9,12 @@ from __future__ import annotations
 from math import isfinite, nan
 from typing import Any
 
-import numba
-
 from fluxforge.batch import NO_TS, REFRESH
 from fluxforge.events import Kind
 from fluxforge.kernels import book
 from fluxforge.kernels import layout as at
 from fluxforge.kernels.book import Floats, Ints
+from fluxforge.kernels.compiled import njit
 
 EventRecord = Any
 """One record of dtype EVENT, its fields as attributes (numba's view of it)."""
@@ -33,7 +32,7 @@ _TRADE = int(Kind.TRADE)
 _RESET = int(Kind.RESET)
 
 
-@numba.njit(cache=True)
+@njit
 def forget(ints: Ints, floats: Floats, base: int) -> None:
     """No book holds any more: nothing is differenced with it."""
     ints[base + at.HAVE_PREV] = 0
@@ -42,7 +41,7 @@ def forget(ints: Ints, floats: Floats, base: int) -> None:
     floats[base + at.QUOTE_SPREAD] = nan
 
 
-@numba.njit(cache=True)
+@njit
 def drop_book(ints: Ints, base: int) -> None:
     """Forget the L2 book until the next snapshot."""
     book.clear(ints, base, at.SIDE_BID)
@@ -50,7 +49,7 @@ def drop_book(ints: Ints, base: int) -> None:
     ints[base + at.HAVE_BOOK] = 0
 
 
-@numba.njit(cache=True)
+@njit
 def rebuild(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: Floats) -> None:
     """Book only, for events that a restored record has already seen."""
     if event.collector != ints[base + at.COLLECTOR] or event.offset < ints[base + at.BOOK_OFFSET]:
@@ -63,7 +62,7 @@ def rebuild(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: F
         drop_book(ints, base)
 
 
-@numba.njit(cache=True)
+@njit
 def apply_delta(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: Floats) -> int:
     """Apply both sides of a delta; OK or BAD_LEVEL."""
     first = event.levels
@@ -72,7 +71,7 @@ def apply_delta(ints: Ints, floats: Floats, base: int, event: EventRecord, level
     return max(bids, asks)
 
 
-@numba.njit(cache=True)
+@njit
 def followed(ints: Ints, floats: Floats, base: int, event: EventRecord) -> bool:
     """Whether the event's collector is the one this key follows; switches after its silence."""
     current = ints[base + at.COLLECTOR]
@@ -89,7 +88,7 @@ def followed(ints: Ints, floats: Floats, base: int, event: EventRecord) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@njit
 def take_snapshot(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: Floats) -> tuple[int, int]:
     """Install or verify a snapshot; (action, reason)."""
     first, bids, asks = event.levels, event.bids, event.asks
@@ -109,7 +108,7 @@ def take_snapshot(ints: Ints, floats: Floats, base: int, event: EventRecord, lev
     return (BOOK, at.OK) if reason == at.OK else (BROKEN, reason)
 
 
-@numba.njit(cache=True)
+@njit
 def take_delta(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: Floats) -> tuple[int, int]:
     """Apply a delta; (action, reason)."""
     if not ints[base + at.HAVE_BOOK]:
@@ -120,7 +119,7 @@ def take_delta(ints: Ints, floats: Floats, base: int, event: EventRecord, levels
     return (BOOK, at.OK) if reason == at.OK else (BROKEN, reason)
 
 
-@numba.njit(cache=True)
+@njit
 def advance(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: Floats) -> tuple[int, int]:
     """Move the key by one event. Returns (action, reason).
 

@@ -5,13 +5,12 @@ Columns lie side by side, each `capacity` words; column 0 is always the time (ns
 
 from __future__ import annotations
 
-import numba
-
 from fluxforge.kernels import layout as at
 from fluxforge.kernels.book import Ints
+from fluxforge.kernels.compiled import njit
 
 
-@numba.njit(cache=True)
+@njit
 def slot_for_push(ints: Ints, base: int, head: int, time: int) -> int:
     """The word of column 0 for a new entry at `time`; add `capacity` per further column."""
     h = base + head
@@ -22,7 +21,7 @@ def slot_for_push(ints: Ints, base: int, head: int, time: int) -> int:
     return where
 
 
-@numba.njit(cache=True)
+@njit
 def forget_until(ints: Ints, base: int, head: int, time: int, keep: int) -> None:
     """Drop the oldest entries with a time ≤ `time`, but keep the newest `keep` (0 or 1) of those."""
     h = base + head
@@ -34,14 +33,14 @@ def forget_until(ints: Ints, base: int, head: int, time: int, keep: int) -> None
     ints[h + at.RING_LO] = lo
 
 
-@numba.njit(cache=True)
+@njit
 def is_full(ints: Ints, base: int, head: int) -> bool:
     """Whether fewer than two places are free."""
     h = base + head
     return ints[h + at.RING_N] - ints[h + at.RING_LO] + 2 > ints[h + at.RING_CAP]
 
 
-@numba.njit(cache=True)
+@njit
 def first_after(ints: Ints, base: int, head: int, pointer: int, time: int) -> int:
     """The first entry whose time is > `time`; `pointer` (a header word) remembers it, since time never falls."""
     h = base + head

@@ -46,7 +46,7 @@ class Record(NamedTuple):
 class Output(NamedTuple):
     """A record to append. `partition` None lets the key decide (murmur2); `timestamp` (ms) None means now.
 
-    A record without a key must name its partition.
+    A record without a key must name its partition; header names hold no NUL.
     """
 
     topic: str

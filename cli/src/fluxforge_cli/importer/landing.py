@@ -42,7 +42,7 @@ class Landed:
     events   events by kind, in lower case
     bad      lines that hold something that is no event; `first_bad` names the first of them
     already  the file had been imported before, as far as it goes
-    broken   why the file could not be read to its end; None where it could
+    broken   why the file could not be read, or not to its end; None where it could
     """
 
     path: Path
@@ -61,8 +61,9 @@ def land(paths: Sequence[Path], form: str, data_dir: Path, progress: Progress = 
     """Import files into `{data_dir}/raw`.
 
     A bad line is counted, named and stored as undecodable; the next one is read. A file that breaks off keeps what
-    was readable. The same content is never stored twice, whatever its name. Raises ConfigError for an unknown format
-    or a path that is no file; SegmentError where a file is of another format; StorageError.
+    was readable, one of another format is left out, and the next file is read: `broken` says so. The same content is
+    never stored twice, whatever its name. Raises ConfigError for an unknown format or a path that is no file, and
+    StorageError.
     """
     if form not in FORMATS:
         raise ConfigError(f"there is no format {form!r}", hint=f"one of {', '.join(FORMATS)}")

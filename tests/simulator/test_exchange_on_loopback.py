@@ -1,0 +1,400 @@
+"""The server over real sockets: streams, acknowledgements, every fault, backpressure, control."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from binance_rules import LocalBook
+from fluxforge.errors import ConfigError, PortInUse
+from simulator import RecordedMarket, Simulator, Start, SyntheticMarket
+from simulator.market import Frame
+
+BTC = "btcusdt@depth@100ms"
+TRADE = "btcusdt@trade"
+
+
+class Client:
+    """A plain WebSocket client of one simulator."""
+
+    def __init__(self, simulator: Simulator, session: aiohttp.ClientSession) -> None:
+        self.simulator, self.session = simulator, session
+
+    def socket(self, path: str) -> Any:
+        return self.session.ws_connect(self.simulator.ws_url + path, max_msg_size=0, autoping=False)
+
+    async def get(self, path: str, **query: Any) -> Any:
+        async with self.session.get(self.simulator.url + path, params=query) as answer:
+            return await answer.json()
+
+    async def post(self, path: str, **body: Any) -> Any:
+        async with self.session.post(self.simulator.url + path, json=body) as answer:
+            return await answer.json()
+
+    async def fault(self, kind: str, **more: Any) -> int:
+        answer = await self.post("/control/fault", fault=kind, **more)
+        number: int = answer["id"]
+        return number
+
+
+@asynccontextmanager
+async def playing(simulator: Simulator) -> AsyncIterator[Client]:
+    async with simulator, aiohttp.ClientSession() as session:
+        yield Client(simulator, session)
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(test(), 60)
+
+    asyncio.run(bounded())
+
+
+def brisk(**more: Any) -> Simulator:
+    """A market ten times as fast as its clock."""
+    return Simulator(SyntheticMarket(2, 60, 1), speed=10, patience=0, **more)
+
+
+async def frames(socket: Any, count: int) -> list[str]:
+    return [await socket.receive_str(timeout=10) for _ in range(count)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  any condition at all
+        await asyncio.sleep(0.01)
+
+
+def test_a_combined_socket_wraps_and_a_raw_one_does_not() -> None:
+    async def test() -> None:
+        async with (
+            playing(brisk(start=Start(2))) as client,
+            client.socket(f"/stream?streams={BTC}") as combined,
+            client.socket(f"/ws/{BTC}/{TRADE}") as raw,
+        ):
+            wrapped = [json.loads(text) for text in await frames(combined, 20)]
+            assert {message["stream"] for message in wrapped} == {BTC}
+            plain = [json.loads(text) for text in await frames(raw, 60)]
+            diffs = [message for message in plain if message["e"] == "depthUpdate"]
+            both = min(len(diffs), 20)
+            assert both > 3
+            assert diffs[:both] == [message["data"] for message in wrapped][:both]
+
+    run(test)
+
+
+def test_subscriptions_come_and_go_on_one_socket() -> None:
+    async def test() -> None:
+        async with playing(brisk()) as client, client.socket("/ws") as socket:
+            await socket.send_json({"method": "SUBSCRIBE", "params": [TRADE], "id": 1})
+            assert json.loads(await socket.receive_str()) == {"result": None, "id": 1}
+            assert all(json.loads(text)["e"] == "trade" for text in await frames(socket, 10))
+            await socket.send_json({"method": "UNSUBSCRIBE", "params": [TRADE], "id": 2})
+            while "result" not in (message := json.loads(await socket.receive_str())):
+                assert message["e"] == "trade"
+            await socket.send_json({"method": "LIST_SUBSCRIPTIONS", "id": 3})
+            assert json.loads(await socket.receive_str()) == {"result": [], "id": 3}
+            await socket.send_str("no json")
+            assert json.loads(await socket.receive_str())["error"]["code"] == 3
+            await socket.ping(b"are you there")
+            answer = await socket.receive()
+            assert (answer.type, bytes(answer.data)) == (aiohttp.WSMsgType.PONG, b"are you there")
+            await until(lambda: client.simulator.hub.streams == [])
+
+    run(test)
+
+
+def test_a_late_client_rebuilds_the_true_book() -> None:
+    async def test() -> None:
+        simulator = Simulator(SyntheticMarket(1, 60, 1, duration=12), speed=10, start=Start(0))
+        async with playing(simulator) as client:
+            await until(lambda: simulator.pump.at > 0)
+            async with client.socket(f"/ws/{BTC}") as socket:
+                book = LocalBook()
+                for text in await frames(socket, 3):
+                    book.diff(text)
+                book.snapshot(await client.get("/api/v3/depth", symbol="BTCUSDT", limit=5000))
+                true: dict[str, Any] = {}
+                while book.last_id != true.get("lastUpdateId"):
+                    book.diff(await socket.receive_str(timeout=5))
+                    if simulator.ended.is_set():
+                        true = await client.get("/control/book", symbol="BTCUSDT")
+                assert book.applied > 50
+                assert book.bids == {float(price): float(size) for price, size in true["bids"]}
+                assert book.asks == {float(price): float(size) for price, size in true["asks"]}
+
+    run(test)
+
+
+def test_a_paused_market_sends_nothing_and_goes_on_where_it_stood() -> None:
+    async def test() -> None:
+        async with playing(brisk()) as client, client.socket(f"/ws/{BTC}") as socket:
+            last = json.loads((await frames(socket, 3))[-1])["u"]
+            assert (await client.post("/control/pause"))["paused"]
+            before, rest = client.simulator.hub.offered.copy(), []
+            with pytest.raises(TimeoutError):
+                while True:
+                    rest.append(await socket.receive_str(timeout=0.4))
+            assert client.simulator.hub.offered == before
+            await client.post("/control/start")
+            for text in [*rest, *await frames(socket, 3)]:
+                diff = json.loads(text)
+                assert diff["U"] == last + 1
+                last = diff["u"]
+
+    run(test)
+
+
+def test_every_frame_arrives_at_full_speed_however_slowly_it_is_read() -> None:
+    async def test() -> None:
+        market, reference = (SyntheticMarket(2, 400, 3, duration=40) for _ in range(2))
+        expected = [
+            item.payload.decode()
+            for item in reference.frames()
+            if isinstance(item, Frame) and item.stream in {BTC, TRADE, "btcusdt@bookTicker"}
+        ]
+        async with (
+            playing(Simulator(market, speed=None, start=Start(3))) as client,
+            client.socket(f"/ws/{BTC}/{TRADE}/btcusdt@bookTicker") as socket,
+        ):
+            await client.get("/api/v3/depth", symbol="BTCUSDT", limit=1000)
+            got = []
+            for number in range(len(expected)):
+                if number % 2000 == 0:
+                    await asyncio.sleep(0.02)
+                got.append(await socket.receive_str(timeout=10))
+            assert got == expected
+            await asyncio.wait_for(client.simulator.ended.wait(), 5)
+
+    run(test)
+
+
+def test_at_full_speed_the_market_waits_for_its_streams_and_stands_still_without_them() -> None:
+    async def test() -> None:
+        simulator = Simulator(SyntheticMarket(1, 1000, 3, duration=600), speed=None, start=Start(2))
+        async with playing(simulator) as client:
+            async with client.socket(f"/ws/{TRADE}") as socket:
+                with pytest.raises(TimeoutError):
+                    await socket.receive_str(timeout=0.2)
+                await socket.send_json({"method": "SUBSCRIBE", "params": ["btcusdt@bookTicker"], "id": 1})
+                await frames(socket, 50)
+            await until(lambda: not client.simulator.hub.streams)
+            await asyncio.sleep(0.05)
+            before = client.simulator.pump.at
+            await asyncio.sleep(0.2)
+            assert client.simulator.pump.at == before
+            assert not client.simulator.ended.is_set()
+
+    run(test)
+
+
+def test_the_recording_arrives_whole_and_in_order(recordings: Path, tmp_path: Path) -> None:
+    """The first 20,000 lines of ETH at full speed, through a socket, are the bytes of the file."""
+    import gzip
+
+    with gzip.open(recordings / "binance_spot" / "ethusdt_20240808.gz") as lines:
+        head = [next(lines) for _ in range(20_000)]
+    (tmp_path / "ethusdt.txt").write_bytes(b"".join(head))
+    expected = [line.rstrip().partition(b" ")[2].decode() for line in head if b'{"stream"' in line]
+    names = "/".join(f"ethusdt@{channel}" for channel in ("depth@100ms", "trade", "bookTicker"))
+
+    async def test() -> None:
+        market = RecordedMarket([tmp_path / "ethusdt.txt"])
+        async with (
+            playing(Simulator(market, speed=None, start=Start(3))) as client,
+            client.socket(f"/stream?streams={names}") as socket,
+        ):
+            snapshot = await client.get("/api/v3/depth", symbol="ETHUSDT", limit=1000)
+            recorded = next(json.loads(line.partition(b" ")[2]) for line in head if b"lastUpdateId" in line)
+            assert snapshot == recorded
+            got = await frames(socket, len(expected))
+        assert got == expected
+
+    run(test)
+
+
+def test_a_skipped_and_a_repeated_diff_are_seen_and_logged() -> None:
+    async def test() -> None:
+        async with playing(brisk()) as client, client.socket(f"/ws/{BTC}") as socket:
+            texts = await frames(socket, 2)
+            skip = await client.fault("skip", symbol="BTCUSDT")
+            repeat = await client.fault("repeat", symbol="BTCUSDT")
+            diffs = [json.loads(text) for text in texts + await frames(socket, 40)]
+            log = {entry["id"]: entry for entry in await client.get("/control/log")}
+            lost = [(later["U"], earlier["u"]) for earlier, later in pairwise(diffs) if later["U"] > earlier["u"] + 1]
+            assert lost == [(log[skip]["last"] + 1, log[skip]["first"] - 1)]
+            twice = [number for number, count in Counter(diff["u"] for diff in diffs).items() if count == 2]
+            assert twice == [log[repeat]["last"]]
+            assert log[skip] | {"kind": "skip", "symbol": "BTCUSDT", "stream": BTC} == log[skip]
+
+    run(test)
+
+
+def test_a_reordered_diff_and_a_garbage_frame() -> None:
+    async def test() -> None:
+        async with playing(brisk()) as client, client.socket(f"/ws/{BTC}") as socket:
+            texts = await frames(socket, 2)
+            await client.fault("reorder", symbol="BTCUSDT")
+            await client.fault("garbage", symbol="BTCUSDT")
+            texts += await frames(socket, 40)
+            broken = []
+            ids = []
+            for text in texts:
+                try:
+                    ids.append(json.loads(text)["u"])
+                except json.JSONDecodeError:
+                    broken.append(text)
+            assert len(broken) == 1
+            assert sum(later < earlier for earlier, later in pairwise(ids)) == 1
+
+    run(test)
+
+
+def test_a_dropped_socket_ends_without_a_handshake_and_only_that_symbol_s() -> None:
+    async def test() -> None:
+        async with playing(brisk()) as client:
+            async with client.socket(f"/ws/{BTC}") as first, client.socket("/ws/ethusdt@trade") as second:
+                await frames(first, 1)
+                await client.fault("drop", symbol="BTCUSDT")
+                while (message := await first.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
+                    pass
+                assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
+                assert first.close_code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE
+                await frames(second, 5)
+            assert [entry["connections"] for entry in await client.get("/control/log")] == [1]
+
+    run(test)
+
+
+def test_a_stalled_socket_answers_pings_and_has_a_gap_afterwards() -> None:
+    async def test() -> None:
+        async with playing(brisk()) as client, client.socket(f"/ws/{BTC}") as socket:
+            last = json.loads((await frames(socket, 2))[-1])["u"]
+            await client.fault("stall", symbol="BTCUSDT", seconds=1)
+            await socket.ping(b"1")
+            texts = []
+            while (message := await socket.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
+                texts.append(message.data)
+            assert message.type is aiohttp.WSMsgType.PONG
+            last = json.loads(texts[-1])["u"] if texts else last
+            with pytest.raises(TimeoutError):
+                await socket.receive(timeout=0.5)
+            assert json.loads((await frames(socket, 1))[0])["U"] > last + 1
+
+    run(test)
+
+
+def test_refused_connections_are_cut_for_rest_and_sockets_but_not_for_control() -> None:
+    async def test() -> None:
+        async with playing(brisk()) as client:
+            await client.fault("refuse", seconds=0.4)
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await client.get("/api/v3/ping")
+            with pytest.raises(aiohttp.ClientConnectionError):
+                async with client.socket("/ws"):
+                    pass
+            assert (await client.get("/control/status"))["faults"] == 1
+            await asyncio.sleep(0.5)
+            assert await client.get("/api/v3/ping") == {}
+
+    run(test)
+
+
+@pytest.mark.parametrize("status", [418, 429])
+def test_a_rate_limit_answer_says_when_to_come_back(status: int) -> None:
+    async def test() -> None:
+        async with playing(brisk()) as client:
+            await client.fault("http", seconds=0.3, status=status)
+            async with client.session.get(client.simulator.url + "/api/v3/ping") as answer:
+                assert answer.status == status
+                assert answer.headers["Retry-After"] == "1"
+                assert (await answer.json())["code"] == -1003
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                async with client.socket("/ws"):
+                    pass
+            await asyncio.sleep(0.4)
+            assert await client.get("/api/v3/ping") == {}
+
+    run(test)
+
+
+def test_weights_add_up_within_a_minute() -> None:
+    async def test() -> None:
+        async with playing(brisk()) as client:
+            used = []
+            for path in ("/api/v3/depth?symbol=BTCUSDT&limit=1000", "/api/v3/ping"):
+                async with client.session.get(client.simulator.url + path) as answer:
+                    used.append(int(answer.headers["x-mbx-used-weight-1m"]))
+            assert used in ([50, 51], [50, 1])  # the second where a minute turned between the two
+
+    run(test)
+
+
+def test_a_planned_schedule_happens_at_its_market_times() -> None:
+    async def test() -> None:
+        logs = []
+        for _ in range(2):
+            market = SyntheticMarket(1, 50, 1, duration=120)
+            async with playing(Simulator(market, speed=None, faults=(5, 20), start=Start(0))) as client:
+                async with client.socket("/ws/btcusdt@miniTicker") as socket:
+                    while not client.simulator.ended.is_set():
+                        message = await socket.receive(timeout=5)
+                        if message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}:
+                            break
+                logs.append([(entry.id, entry.kind, entry.at, entry.first) for entry in client.simulator.log])
+        shortest = min(map(len, logs))
+        assert shortest > 3
+        assert logs[0][:shortest] == logs[1][:shortest]
+
+    run(test)
+
+
+def test_control_says_what_is_going_on_and_what_is_wrong_with_a_request() -> None:
+    async def test() -> None:
+        async with playing(brisk(start=Start(None))) as client:
+            async with client.socket(f"/ws/{BTC}") as socket:
+                with pytest.raises(TimeoutError):
+                    await socket.receive_str(timeout=0.2)
+                status = await client.post("/control/start")
+                assert status["symbols"] == ["BTCUSDT", "ETHUSDT"]
+                await frames(socket, 2)
+                status = await client.get("/control/status")
+                assert (status["started"], status["streams"], status["connections"]) == (True, [BTC], 1)
+            assert "explode" in (await client.post("/control/fault", fault="explode"))["error"]
+            assert "NOPE" in (await client.post("/control/fault", fault="skip", symbol="NOPE"))["error"]
+            assert "NOPE" in (await client.get("/control/book", symbol="NOPE"))["error"]
+            top = await client.get("/control/book", symbol="ETHUSDT", limit=3)
+            assert len(top["bids"]) == len(top["asks"]) == 3
+
+    run(test)
+
+
+def test_a_port_in_use_is_named() -> None:
+    async def test() -> None:
+        async with brisk() as first:
+            port = int(first.url.rpartition(":")[2])
+            with pytest.raises(PortInUse, match=f"port {port} on 127.0.0.1 is in use .*--port"):
+                async with brisk(port=port):
+                    pass
+
+    run(test)
+
+
+@pytest.mark.parametrize(("text", "streams"), [("now", 0), ("first", 1), ("control", None), ("6", 6)])
+def test_a_start_is_named_or_counted(text: str, streams: int | None) -> None:
+    assert Start.parse(text) == Start(streams)
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="later"):
+        Start.parse("later")
+    with pytest.raises(ConfigError, match="speed"):
+        Simulator(SyntheticMarket(1, 10, 1), speed=0)
