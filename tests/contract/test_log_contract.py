@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 
@@ -261,7 +262,7 @@ def test_a_record_that_can_never_be_stored_is_refused_and_the_next_one_is_not(lo
     log.create([TopicSpec(topics.raw, 1, max_message_bytes=10_000)])
     appender = log.appender()
     with pytest.raises(LogError):
-        appender.append(Output(topics.raw, b"k", bytes(range(256)) * 80))
+        appender.append(Output(topics.raw, b"k", os.urandom(20_000)))
         appender.flush()
     with pytest.raises(LogError):
         appender.append(Output(topics.raw, None, b"no key and no partition"))

@@ -50,7 +50,7 @@ async def watch_to_the_end(simulator: Simulator, client: Any, symbol: str, depth
     seen = gaps = 0
     while True:
         try:
-            book = await asyncio.wait_for(client.watch_order_book(symbol), 1.5)
+            book = await asyncio.wait_for(client.watch_order_book(symbol), 0.8)
             seen += 1
         except ccxt.pro.ChecksumError:
             gaps += 1
@@ -148,7 +148,7 @@ def test_rest_answers_are_understood() -> None:
         with pytest.raises(ccxt.pro.BadSymbol):
             await client.publicGetDepth({"symbol": "NOUSDT"})
         simulator.inject(Fault("http", seconds=5, status=429))
-        with pytest.raises(ccxt.pro.RateLimitExceeded):
+        with pytest.raises(ccxt.pro.DDoSProtection):
             await client.fetch_time()
 
     run(simulator, test)

@@ -69,7 +69,7 @@ def demo(
 
 
 def compile_kernels(display: Display, stop: Stop) -> None:
-    """Have the kernels' machine code in the cache before any clock runs. Raises PipelineFailed; ends where `stop` is."""
+    """Have the kernels' machine code in the cache before any clock runs. Raises PipelineFailed; `stop` ends it."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(

@@ -87,7 +87,9 @@ def parser() -> argparse.ArgumentParser:
         help="let exchange times begin now instead of where the market has them; recorded frames then differ in E, T",
     )
     made.add_argument("--faults", metavar="SEED:RATE", help="inject a seeded plan of RATE faults per market minute")
-    made.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    made.add_argument(
+        "--log-level", default="warning", choices=["debug", "info", "warning", "error"], help="info names every fault"
+    )
     return made
 
 

@@ -59,9 +59,7 @@ events: st.SearchStrategy[AnyEvent] = st.one_of(
         **common,
     ),
     st.builds(BookDelta, bids=sides, asks=sides, first_seq=maybe | int64, **common),
-    st.builds(
-        Trade, id=words, price=doubles, size=doubles, side=int64, backfilled=st.booleans(), raw=raws, **common
-    ),
+    st.builds(Trade, id=words, price=doubles, size=doubles, side=int64, backfilled=st.booleans(), raw=raws, **common),
     st.builds(Ticker, raw=raws, **prices, **common),
     st.builds(Heartbeat, **common),
     st.builds(Reset, reason=words, incomplete=st.booleans(), detail=words, **common),
@@ -119,9 +117,7 @@ def test_records_come_back_byte_for_byte(raw_format: RawFormat, stored: list[Rec
 @pytest.mark.parametrize("raw_format", FORMATS)
 @settings(deadline=None, max_examples=120)
 @given(stored=records(), cuts=st.integers(1, 3))
-def test_batches_from_columns_equal_batches_from_events(
-    raw_format: RawFormat, stored: list[Record], cuts: int
-) -> None:
+def test_batches_from_columns_equal_batches_from_events(raw_format: RawFormat, stored: list[Record], cuts: int) -> None:
     decoded = [(record.offset, event) for record in stored if (event := _decoded(record.value)) is not None]
     slots: dict[tuple[str, str], int] = {}
 

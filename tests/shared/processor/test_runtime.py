@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from bar_builder.processor import BarProcessor
 from feature_engine.processor import FeatureProcessor
-
 from fluxforge import codec, rows
 from fluxforge.errors import Fenced
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, Ticker, Trade
@@ -59,8 +59,15 @@ def market(symbol: str, seed: int, seconds: int) -> Iterator[tuple[int, AnyEvent
             if size:
                 side[price] = size
             change = levels((price, size))
-            yield time, BookDelta(
-                **names, ts=time, capture_ts=time, bids=change if sign < 0 else b"", asks=b"" if sign < 0 else change
+            yield (
+                time,
+                BookDelta(
+                    **names,
+                    ts=time,
+                    capture_ts=time,
+                    bids=change if sign < 0 else b"",
+                    asks=b"" if sign < 0 else change,
+                ),
             )
         elif kind < 0.9:
             late = rng.choice([0, 0, 0, 0, 3500]) * MS

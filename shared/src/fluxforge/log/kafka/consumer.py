@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,9 +43,11 @@ class KafkaConsumer:
 
         Raises OffsetOutOfRange, and Fenced once another process has joined under this member's name.
         """
-        if not self._errors:
+        deadline = time.monotonic() + timeout
+        while not self._errors:
+            left = deadline - time.monotonic()
             try:
-                messages = fetch(self._consumer, max_records, timeout)
+                messages = fetch(self._consumer, max_records, max(left, 0.0))
             except KafkaException as error:
                 raise self._cluster.error(f"polling as {self.member} of {self.group}", error) from error
             if self._raised is not None:
@@ -53,6 +56,8 @@ class KafkaConsumer:
             found, self._errors = batches(messages, self._positions)
             if found:
                 return found
+            if left <= 0:
+                break
         if self._errors:
             self._fail(*self._errors.pop(0))
         return []

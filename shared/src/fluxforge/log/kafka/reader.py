@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import confluent_kafka as ck
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
@@ -26,14 +28,18 @@ class KafkaReader:
 
     def read(self, max_records: int = 1000, timeout: float = 0.0) -> Batch:
         """The next records; empty after `timeout` seconds without any. Raises OffsetOutOfRange."""
-        if not self._errors:
+        deadline = time.monotonic() + timeout
+        while not self._errors:
+            left = deadline - time.monotonic()
             try:
-                messages = fetch(self._consumer, max_records, timeout)
+                messages = fetch(self._consumer, max_records, max(left, 0.0))
             except KafkaException as error:
                 raise self._cluster.error(f"reading {self._tp.topic}", error) from error
             found, self._errors = batches(messages, self._positions)
             if found:
                 return found[0]
+            if left <= 0:
+                break
         if self._errors:
             _, failure = self._errors.pop(0)
             if failure.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):

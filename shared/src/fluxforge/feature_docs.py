@@ -1,0 +1,87 @@
+"""docs/FEATURES.md, written from the catalogue: `python -m fluxforge.feature_docs > docs/FEATURES.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from fluxforge import catalogue, rows
+from fluxforge.kernels.config import BarConfig, FeatureConfig
+
+_BARS = {
+    "timestamp": "start of the bar, ns since 1970 UTC",
+    "capture_ts": "capture time of the event that closed it, ns",
+    "source_partition": "partition of the raw topic",
+    "source_offset": "raw offset of the event that closed it",
+    "duration": "s",
+    "end": "end of the bar, ns; the bar is [timestamp, end) of the events' own time",
+    "open": "mid of its first book, in log order; null without a book, as are all mid and spread columns",
+    "high": "highest mid",
+    "low": "lowest mid",
+    "close": "mid of its last book",
+    "mean_spread": "mean of the spread over its books",
+    "min_spread": "least spread",
+    "max_spread": "greatest spread",
+    "mean_relative_spread": "mean of spread / mid over its books",
+    "mean_l1_imbalance": "mean of imbalance_L0 over its books",
+    "sum_ofi": "Σ ofi_step of the steps that end in it",
+    "realized_variance": "Σ r² of the steps that end in it",
+    "count": "its books",
+    "volume": "Σ trade size, base currency",
+    "buy_volume": "Σ size of trades whose taker bought",
+    "sell_volume": "Σ size of trades whose taker sold",
+    "trade_count": "its trades",
+    "vwap": "notional / volume; null without a trade, as are the trade prices",
+    "notional": "Σ price·size, quote currency",
+    "trade_open": "price of its first trade, in log order",
+    "trade_high": "highest trade price",
+    "trade_low": "lowest trade price",
+    "trade_close": "price of its last trade",
+    "incomplete": "trades in it may be missing: the collector lost them and could not fetch them in time",
+}
+
+
+def lines() -> Iterator[str]:
+    """The document."""
+    config, bars = FeatureConfig(), BarConfig()
+    yield "# Features and bars"
+    yield ""
+    yield "Written from the feature catalogue; `fluxforge features list` prints the same for your configuration."
+    yield ""
+    yield "A row is the first valid book of each bucket `floor(t / hf_emit_interval)` of a key's time t, sent at once."
+    yield "t is the greatest event time seen so far, in log order. Bids `(pb_k, qb_k)` and asks `(pa_k, qa_k)`, best first,"
+    yield "k = 0 best; a primed value is the previous valid book's. Null is JSON `null` and Parquet null, never 0."
+    yield ""
+    yield f"## Feature columns ({len(catalogue.columns(config))} by default)"
+    yield ""
+    yield "| column | definition | unit | warm-up | null | source |"
+    yield "|---|---|---|---|---|---|"
+    for f in catalogue.features(config):
+        cells = (f"`{f.name}`", f.formula, f.unit, f.warm_up, f.null, f.source)
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    yield ""
+    yield "Every row also carries `exchange`, `symbol`, `source`, `timestamp` (t, ns), `capture_ts` (ns),"
+    yield "`source_partition` and `source_offset` (of the raw event it was made from), and"
+    yield ""
+    yield "| column | meaning |"
+    yield "|---|---|"
+    yield "| `updates_since_last` | exchange updates folded into the books since the last row, this one included |"
+    yield "| `sampling` | `event`: every update was seen; `conflated`: the feed folds updates together |"
+    yield (
+        "| `quality` | sum of 1 after_gap (a reset or an invalid book since the last row), 2 late_clamped "
+        "(a book or trade behind t since the last row), 4 truncated_band (the book known ends inside the outermost band) |"
+    )
+    yield ""
+    yield f"## Bars ({', '.join(f'{d} s' for d in bars.durations)} by default)"
+    yield ""
+    yield f"A bar closes when t reaches its end + {bars.grace:g} s. A closed bar never changes; what comes later is late:"
+    yield "counted, and sent to the late topic with the durations it missed."
+    yield ""
+    yield "| column | meaning |"
+    yield "|---|---|"
+    for name in rows.BARS.schema.names:
+        yield f"| `{name}` | {_BARS[name]} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(lines()) + "\n")

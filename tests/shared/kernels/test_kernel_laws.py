@@ -1,0 +1,213 @@
+"""Laws of the kernels: the book is a sorted dict, windows forget, splits and restarts change no bit."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fluxforge.batch import EventBatch, build
+from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Reset, Trade
+from fluxforge.kernels import layout
+from fluxforge.kernels.bars import BarKernel
+from fluxforge.kernels.config import BarConfig, FeatureConfig
+from fluxforge.kernels.features import FeatureKernel
+
+S = 1_000_000_000
+START = 1_700_000_000 * S
+NAMES = {
+    "exchange": "sim", "symbol": "A/B", "native": "AB", "source": "sim", "collector": "c", "connection": "1",
+}  # fmt: skip
+KEY = "sim|A/B"
+
+
+def levels(pairs: Sequence[tuple[float, float]]) -> bytes:
+    return b"".join(struct.pack("<2d", *pair) for pair in pairs)
+
+
+def snapshot(time: int, bids: dict[float, float], asks: dict[float, float], *, refresh: bool = False) -> BookSnapshot:
+    return BookSnapshot(
+        **NAMES, ts=time, capture_ts=time, bids=levels(sorted(bids.items(), reverse=True)),
+        asks=levels(sorted(asks.items())), refresh=refresh,
+    )  # fmt: skip
+
+
+def history(seed: int, seconds: int, *, deltas: int = 3) -> list[AnyEvent]:
+    """A book that moves all the time, with trades and now and then a reset."""
+    rng = random.Random(seed)
+    time, mid = START, 100.0
+    bids = {round(mid - 0.01 * k, 2): 1.0 * k for k in range(1, 30)}
+    asks = {round(mid + 0.01 * k, 2): 1.0 * k for k in range(1, 30)}
+    events: list[AnyEvent] = [snapshot(time, bids, asks)]
+    while time < START + seconds * S:
+        time += rng.randint(1, 400_000_000)
+        if rng.random() < 0.25:
+            events.append(
+                Trade(**NAMES, ts=time, capture_ts=time, id="", price=mid, size=rng.random(), side=rng.choice([-1, 1]))
+            )
+            continue
+        if rng.random() < 0.01:
+            events.append(Reset(**NAMES, ts=time, capture_ts=time, reason="gap"))
+            events.append(snapshot(time, bids, asks))
+        if rng.random() < 0.02:
+            events.append(snapshot(time, bids, asks, refresh=True))
+        changes: list[list[tuple[float, float]]] = [[], []]
+        for _ in range(rng.randint(1, deltas)):
+            side = rng.randrange(2)
+            book, other = (bids, asks) if side == 0 else (asks, bids)
+            limit = min(other) if side == 0 else max(other)
+            price = round(mid + rng.randint(-40, 40) * 0.01, 2)
+            if (price >= limit) if side == 0 else (price <= limit):
+                continue
+            size = 0.0 if price in book and len(book) > 3 and rng.random() < 0.5 else rng.randint(1, 99) / 10
+            book.pop(price, None)
+            if size:
+                book[price] = size
+            changes[side].append((price, size))
+        events.append(BookDelta(**NAMES, ts=time, capture_ts=time, bids=levels(changes[0]), asks=levels(changes[1])))
+    return events
+
+
+def batch(kernel: FeatureKernel | BarKernel, events: Sequence[AnyEvent], first: int = 0) -> EventBatch:
+    slot = kernel.arena.slot(KEY)
+    return build(events, [slot] * len(events), range(first, first + len(events)))
+
+
+level_changes = st.lists(
+    st.tuples(st.sampled_from(["bid", "ask"]), st.integers(1, 60), st.sampled_from([0.0, 0.0, 1.5, 2.25])), max_size=300
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(level_changes, st.integers(1, 7))
+def test_the_book_is_a_sorted_dict(changes: list[tuple[str, int, float]], per_event: int) -> None:
+    """Whatever comes and goes, in whatever order, both sides hold just what a plain dict would."""
+    bids, asks = {100.0 - k: 1.0 for k in range(1, 4)}, {100.0 + k: 1.0 for k in range(1, 4)}
+    kernel = FeatureKernel(FeatureConfig(max_levels=80, hf_emit_interval=0.0))
+    events: list[AnyEvent] = [snapshot(START, bids, asks)]
+    expected = []
+    for at in range(0, len(changes), per_event):
+        sides: dict[str, list[tuple[float, float]]] = {"bid": [], "ask": []}
+        for side, distance, size in changes[at : at + per_event]:
+            price = 100.0 - distance if side == "bid" else 100.0 + distance
+            book = bids if side == "bid" else asks
+            book.pop(price, None)
+            if size:
+                book[price] = size
+            sides[side].append((price, size))
+        time = START + (at + 1) * S
+        events.append(
+            BookDelta(**NAMES, ts=time, capture_ts=time, bids=levels(sides["bid"]), asks=levels(sides["ask"]))
+        )
+        if bids and asks:
+            expected.append((sorted(bids.items(), reverse=True), sorted(asks.items())))
+    out = kernel.run(batch(kernel, events))
+    assert len(out.values) == len(expected) + 1
+    for row, (want_bids, want_asks) in zip(out.values[1:], expected, strict=True):
+        quotes = row[2 : 2 + 4 * 80].reshape(80, 4)
+        for side, want in ((quotes[:, :2], want_bids), (quotes[:, 2:], want_asks)):
+            have = [tuple(pair) for pair in side.tolist() if pair[0] == pair[0]]
+            assert have == want
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_batch_may_be_cut_anywhere(seed: int) -> None:
+    events = history(seed, 90)
+    rng = random.Random(seed)
+    for make in (lambda: FeatureKernel(FeatureConfig(horizons=(1, 3))), lambda: BarKernel(BarConfig(durations=(1, 5)))):
+        whole = make()
+        expected = whole.run(batch(whole, events))
+        cut = make()
+        at, rows = 0, []
+        while at < len(events):
+            take = rng.randint(1, 70)
+            out = cut.run(batch(cut, events[at : at + take], at))
+            rows.append(out[1] if isinstance(cut, FeatureKernel) else out[0])
+            at += take
+        got = np.concatenate(rows)
+        want = expected[1] if isinstance(whole, FeatureKernel) else expected[0]
+        names = [n for n in want.dtype.names or () if n != "event"]
+        same = [got[n].tobytes() == want[n].tobytes() for n in names] if names else [got.tobytes() == want.tobytes()]
+        assert all(same)
+        assert whole.arena.save(0) == cut.arena.save(0), "the state's bytes depend on where batches were cut"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: FeatureKernel(FeatureConfig(horizons=(1, 3))), lambda: BarKernel(BarConfig())]
+)
+def test_a_restored_record_goes_on_bit_for_bit(make: object) -> None:
+    """A snapshot without the book, the book rebuilt from its BookSnapshot: the rows are the same bytes."""
+    events = history(5, 120)
+    assert callable(make)
+    for stop in (1, 57, len(events) // 2, len(events) - 3):
+        first = make()
+        first.run(batch(first, events[:stop]))
+        saved = first.arena.save(0)
+        rebuild = int(first.arena.record(0)[layout.BOOK_OFFSET])
+        second = make()
+        second.arena.restore(KEY, saved, stop)
+        out_second = second.run(batch(second, events[rebuild:], rebuild))
+        out_first = first.run(batch(first, events[stop:], stop))
+        for a, b in zip(out_first, out_second, strict=True):
+            names = [n for n in a.dtype.names or () if n != "event"]
+            assert all(a[n].tobytes() == b[n].tobytes() for n in names)
+            assert names or a.tobytes() == b.tobytes()
+        out_a, out_b = (k.run(batch(k, [snapshot_like(events)], len(events))) for k in (first, second))
+        for a, b in zip(out_a, out_b, strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+def snapshot_like(events: Sequence[AnyEvent]) -> AnyEvent:
+    """One more second of the same market."""
+    time = events[-1].capture_ts + S
+    return snapshot(time, {99.0: 5.0, 98.5: 2.0}, {101.0: 3.0, 101.5: 1.0})
+
+
+def test_a_spike_leaves_no_trace() -> None:
+    """A 10^6-fold size and price pass through; once out of the windows every row is that of a run without them."""
+    horizons = (1, 3)
+    calm = history(9, 30)
+    time = calm[-1].capture_ts + S
+    book = ({99.0: 5.0, 98.5: 2.0}, {101.0: 3.0, 101.5: 1.0})
+    huge = ({99.0e6: 5.0e6, 98.5: 2.0}, {101.0e6: 3.0e6, 102.0e6: 1.0})
+    spike: list[AnyEvent] = [
+        snapshot(time, *huge),
+        Trade(**NAMES, ts=time, capture_ts=time, id="", price=1e8, size=1e12, side=1),
+        snapshot(time + 1, *book),
+    ]
+    plain: list[AnyEvent] = [snapshot(time, *book), snapshot(time + 1, *book)]
+    after: list[AnyEvent] = []
+    for k in range(1, 90):
+        shifted = {99.0 - k % 3 * 0.25: 5.0 + k, 98.0: 1.0}
+        after.append(snapshot(time + k * S, shifted, book[1]))
+    outs = []
+    for middle in (spike, plain):
+        kernel = FeatureKernel(FeatureConfig(horizons=horizons))
+        out = kernel.run(batch(kernel, [*calm, *middle, *after]))
+        gone = out.rows["time"] > time + 31 * S
+        outs.append(out.values[gone])
+    assert len(outs[0]) == len(outs[1]) > 50
+    assert outs[0].tobytes() == outs[1].tobytes()
+
+
+def test_a_cold_start_one_longest_window_earlier_gives_the_same_bits() -> None:
+    events = history(11, 200)
+    config = FeatureConfig(horizons=(1, 3))
+    warm = FeatureKernel(config)
+    full = warm.run(batch(warm, events))
+    begin = next(
+        i
+        for i, e in enumerate(events)
+        if isinstance(e, BookSnapshot) and not e.refresh and e.capture_ts > START + 60 * S
+    )
+    cold = FeatureKernel(config)
+    part = cold.run(batch(cold, events[begin:], begin))
+    ready = events[begin].capture_ts + 31 * S
+    a, b = full.values[full.rows["time"] > ready], part.values[part.rows["time"] > ready]
+    assert len(a) == len(b) > 50
+    assert a.tobytes() == b.tobytes()
