@@ -12,7 +12,6 @@ from pathlib import Path
 
 from bronze_sink.partition import Rolling
 from bronze_sink.sink import BronzeSink
-
 from fluxforge import bronze
 from fluxforge.log import TopicPartition, open_log
 
@@ -32,10 +31,10 @@ def run(url: str, topic: str, data: Path, step: str, times: int) -> None:
     log = open_log(url)
     tps = [TopicPartition(topic, number) for number in range(log.partitions(topic))]
     ends = {tp: log.bounds(tp).next for tp in tps}
-    rolling = Rolling(max_bytes=20_000)
+    rolling = Rolling(max_bytes=3_000)
     sink = BronzeSink(log, topic, bronze.tree(data), group=GROUP, member="one", rolling=rolling, step=die_at)
     while sink.positions != ends:
-        sink.step(0.05)
+        sink.step(0.05, 150)
     sink.close()
     log.close()
 

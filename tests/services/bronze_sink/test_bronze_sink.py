@@ -12,14 +12,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from bronze_sink.partition import Rolling
 from bronze_sink.sink import BronzeSink
-
 from fluxforge import bronze, codec
 from fluxforge.errors import DiskFull, GapError
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, Ticker, Trade
 from fluxforge.files import STEPS, ChainId, Gap, LocalStorage, Tree, commits
 from fluxforge.log import Log, Output, Record, TopicPartition, open_log
+from fluxforge.log.sqlite import SqliteLog
 from fluxforge.topics import Topics, TopicSpec
 
 CHILD = Path(__file__).with_name("sink_child.py")
@@ -33,7 +34,7 @@ class ManualClock:
         self.seconds = 0.0
 
     def now(self) -> int:
-        return time.time_ns()
+        return time.time_ns() + int(self.seconds * 1e9)
 
     def monotonic(self) -> float:
         return self.seconds
@@ -262,29 +263,21 @@ class TestGaps:
     def swept(self, small: tuple[Log, str], tmp_path: Path) -> tuple[Log, str, int]:
         """Ten records stored, ten more dropped by the log before they were, then new ones: the log's first offset."""
         log, _ = small
-        topic = "short.raw"
-        log.create([TopicSpec(topic, 1, retention_ms=1000)])
-        tp = TopicPartition(topic, 0)
-        made = event(0)
-        old = [Output(topic, b"k", codec.encode(made), timestamp=time.time_ns() // 1_000_000 - 3_600_000)] * 10
-        appender = log.appender()
-        for output in old:
-            appender.append(output)
-        appender.flush()
+        topic, clock = "short.raw", ManualClock()
+        log.create([TopicSpec(topic, 1, retention_ms=60_000)])
+        fill(log, topic, 0, 10)
         sink = sink_of(log, topic, bronze.tree(tmp_path))
-        if log.bounds(tp).first == 0:
-            drain(sink, log, topic)
+        drain(sink, log, topic)
         sink.close()
-        for output in old:
-            appender.append(output)
-        deadline = time.monotonic() + 20
-        while log.bounds(tp).first < 20:
-            appender.append(Output(topic, b"k", codec.encode(made)))
-            appender.flush()
-            time.sleep(0.05)
-            assert time.monotonic() < deadline
-        appender.close()
-        return log, topic, log.bounds(tp).first
+        fill(log, topic, 10, 20)
+        later = SqliteLog(tmp_path / "small.db", clock=clock)
+        for number in range(20, 40):
+            clock.seconds += 100
+            fill(later, topic, number, number + 1)
+        later.close()
+        first = log.bounds(TopicPartition(topic, 0)).first
+        assert first > 10
+        return log, topic, first
 
     def test_a_gap_stops_the_sink_with_its_offsets(self, swept: tuple[Log, str, int], tmp_path: Path) -> None:
         log, topic, first = swept

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from fluxforge.errors import UnknownSymbol
 from fluxforge.events import AnyEvent, Reset, Trade
 from fluxforge.log import open_log
 from fluxforge.topics import Topics
+from on_loop import on_loop
 from raw_log import KeyReader, read_all
 from simulator.faults import Fault
 from simulator.pump import Start
@@ -31,16 +31,6 @@ from simulator.server import Simulator
 from simulator.synthetic import SyntheticMarket
 
 BTC = "binance|BTC/USDT"
-
-
-def on_loop(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
-    """Run an async test on a loop of its own, for 90 s at most."""
-
-    @functools.wraps(test)
-    def bounded(*args: object, **fixtures: object) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **fixtures), 90))
-
-    return bounded
 
 
 class Run:

@@ -54,14 +54,14 @@ class BronzeSink:
         tree.storage.probe()
         self._consumer: Consumer = log.consumer(group, [topic], member, self)
 
-    def step(self, timeout: float = 0.1) -> int:
+    def step(self, timeout: float = 0.1, max_records: int = 2000) -> int:
         """Read once, write, roll what is due. Returns the records read.
 
         Raises GapError where the log has dropped what was not stored, LogError where it fails.
         """
         self._retry_held()
         try:
-            batches = self._consumer.poll(2000, timeout)
+            batches = self._consumer.poll(max_records, timeout)
         except OffsetOutOfRange as error:
             self._fell_behind(TopicPartition(error.topic, error.partition))
             return 0
