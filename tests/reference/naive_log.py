@@ -6,9 +6,10 @@ Written from the definitions of the features alone. Where they leave room, the r
     Events on the capture clock pass through the same rule with ts = capture_ts.
 2.  Every other event with an exchange time moves t, of whatever kind and whatever becomes of it: ticker, reset,
     invalid book or trade, refresh, a delta without a book.
-3.  A level is unusable when its price is not finite and > 0 or its size not finite and ≥ 0 (in a snapshot: > 0). An
-    event with an unusable level is an invalid book; its other levels are applied. A snapshot out of order, or with a
-    price twice, is an invalid book; the L2 book takes its levels all the same, sorted, the last of a price winning.
+3.  A level is unusable when its price is not finite and > 0 or its size not finite and ≥ 0 (in a snapshot: > 0). A
+    delta with an unusable level is an invalid book; its other levels are applied. A snapshot with one, or out of
+    order, is an invalid book and leaves no book until the next snapshot; one that is only crossed or one-sided is an
+    invalid book too, but its levels are the book that later deltas change.
 4.  While t is unknown an event moves nothing but the L2 book: no previous book, step, window or row comes of it.
 5.  A refresh that differs from the known book, or meets none, is a reset: flag after_gap, spread and depth end.
 6.  A trade whose price or size is not finite and > 0 is invalid: it counts nowhere.
@@ -62,17 +63,18 @@ def is_positive(x: float) -> bool:
     return math.isfinite(x) and x > 0
 
 
-def is_valid(bids: Levels, asks: Levels) -> bool:
-    """A valid book, by the definition."""
-    if not bids or not asks:
-        return False
+def is_well_formed(bids: Levels, asks: Levels) -> bool:
+    """All levels positive and finite, each side strictly in order."""
     if not all(is_positive(p) and is_positive(q) for p, q in bids + asks):
         return False
     if any(bids[i][0] <= bids[i + 1][0] for i in range(len(bids) - 1)):
         return False
-    if any(asks[i][0] >= asks[i + 1][0] for i in range(len(asks) - 1)):
-        return False
-    return bids[0][0] < asks[0][0]
+    return not any(asks[i][0] >= asks[i + 1][0] for i in range(len(asks) - 1))
+
+
+def is_valid(bids: Levels, asks: Levels) -> bool:
+    """A valid book, by the definition."""
+    return bool(bids) and bool(asks) and is_well_formed(bids, asks) and bids[0][0] < asks[0][0]
 
 
 class Book:
@@ -87,9 +89,8 @@ class Book:
         self.known, self.bid, self.ask = False, {}, {}
 
     def replace(self, bids: Levels, asks: Levels) -> None:
-        self.known = True
-        self.bid = {p: q for p, q in bids if is_positive(p) and is_positive(q)}
-        self.ask = {p: q for p, q in asks if is_positive(p) and is_positive(q)}
+        self.known = is_well_formed(bids, asks)
+        self.bid, self.ask = (dict(bids), dict(asks)) if self.known else ({}, {})
 
     def change(self, bids: Levels, asks: Levels) -> bool:
         """Apply level changes; False where one of them is unusable."""

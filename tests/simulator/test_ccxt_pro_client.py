@@ -62,7 +62,7 @@ async def watch_to_the_end(simulator: Simulator, client: Any, symbol: str, depth
 
 def markets(name: str, recordings: Path, folder: Path) -> Market:
     if name == "synthetic":
-        return SyntheticMarket(2, 100, 5, duration=15)
+        return SyntheticMarket(2, 100, 5, duration=12)
     import gzip
 
     with gzip.open(recordings / "binance_spot" / "btcusdt_20240808.gz") as lines:
@@ -72,7 +72,7 @@ def markets(name: str, recordings: Path, folder: Path) -> Market:
 
 @pytest.mark.parametrize("name", ["synthetic", "recorded"])
 def test_order_book_trades_and_ticker(name: str, recordings: Path, tmp_path: Path) -> None:
-    simulator = Simulator(markets(name, recordings, tmp_path), speed=5, start=Start(3))
+    simulator = Simulator(markets(name, recordings, tmp_path), speed=6, start=Start(3))
 
     async def test(client: Any) -> None:
         trades: list[Any] = []
@@ -109,7 +109,7 @@ def test_order_book_trades_and_ticker(name: str, recordings: Path, tmp_path: Pat
 
 
 def test_a_gap_is_seen_and_the_book_is_right_again() -> None:
-    simulator = Simulator(SyntheticMarket(1, 100, 5, duration=20), speed=4)
+    simulator = Simulator(SyntheticMarket(1, 100, 5, duration=12), speed=4)
 
     async def test(client: Any) -> None:
         await client.watch_order_book("BTC/USDT")

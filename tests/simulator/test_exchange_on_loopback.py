@@ -16,7 +16,7 @@ import pytest
 
 from binance_rules import LocalBook
 from fluxforge.errors import ConfigError, PortInUse
-from simulator import RecordedMarket, Simulator, Start, SyntheticMarket
+from simulator import RecordedMarket, Simulator, Start, SyntheticMarket, hub, server
 from simulator.market import Frame
 
 BTC = "btcusdt@depth@100ms"
@@ -373,6 +373,69 @@ def test_control_says_what_is_going_on_and_what_is_wrong_with_a_request() -> Non
             assert "NOPE" in (await client.get("/control/book", symbol="NOPE"))["error"]
             top = await client.get("/control/book", symbol="ETHUSDT", limit=3)
             assert len(top["bids"]) == len(top["asks"]) == 3
+
+    run(test)
+
+
+async def deaf_client(simulator: Simulator) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A subscriber of bookTicker that reads nothing until asked to."""
+    host, port = simulator.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    writer.write(
+        b"GET /ws/btcusdt@bookTicker HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    return reader, writer
+
+
+def test_on_a_clock_a_client_that_does_not_read_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "OVERFLOW", 1 << 16)
+
+    async def test() -> None:
+        async with Simulator(SyntheticMarket(1, 5000, 1), speed=100, patience=0) as simulator:
+            _, deaf = await deaf_client(simulator)
+            await until(lambda: simulator.hub.slow > 0)
+            await until(lambda: not simulator.hub.connections)
+            deaf.close()
+
+    run(test)
+
+
+def test_at_full_speed_a_client_that_does_not_read_holds_the_market() -> None:
+    async def test() -> None:
+        async with Simulator(SyntheticMarket(1, 5000, 1), speed=None) as simulator:
+            reader, writer = await deaf_client(simulator)
+            await until(lambda: any(one.unsent > hub.HIGH_WATER for one in simulator.hub.connections))
+            await asyncio.sleep(0.1)
+            stood, (connection,) = simulator.pump.at, simulator.hub.connections
+            await asyncio.sleep(0.3)
+            assert simulator.pump.at == stood
+            assert connection.unsent < hub.HIGH_WATER + (1 << 17)
+            while simulator.pump.at == stood:
+                assert await reader.read(1 << 16)
+            writer.close()
+
+    run(test)
+
+
+def test_a_client_that_answers_no_ping_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PING_EVERY", 0.05)
+    monkeypatch.setattr(server, "PONG_WITHIN", 0.3)
+
+    async def test() -> None:
+        async with (
+            playing(brisk(start=Start(None))) as client,
+            client.socket("/ws") as mute,
+            client.session.ws_connect(client.simulator.ws_url + "/ws", autoping=True) as polite,
+        ):
+            answering = asyncio.create_task(polite.receive())
+            while (message := await mute.receive(timeout=5)).type is aiohttp.WSMsgType.PING:
+                pass
+            assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
+            await asyncio.sleep(0.4)
+            assert len(client.simulator.hub.connections) == 1
+            assert not answering.done()
+            answering.cancel()
 
     run(test)
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 
-import click
 import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from fluxforge import service
 from fluxforge_cli.main import app
@@ -28,10 +28,10 @@ def reference() -> str:
     return "\n".join([HEAD, *_commands(root(), "fluxforge"), *_programs()])
 
 
-def root() -> click.Group:
+def root() -> TyperGroup:
     """The command tree of `fluxforge`."""
     made = typer.main.get_command(app)
-    assert isinstance(made, click.Group)
+    assert isinstance(made, TyperGroup)
     return made
 
 
@@ -43,25 +43,26 @@ def program_parser(name: str) -> argparse.ArgumentParser:
     return made
 
 
-def _commands(command: click.Command, path: str) -> Iterator[str]:
-    if isinstance(command, click.Group):
+def _commands(command: TyperGroup | TyperCommand, path: str) -> Iterator[str]:
+    if isinstance(command, TyperGroup):
         for name, below in command.commands.items():
             if name not in PROGRAMS:
+                assert isinstance(below, TyperGroup | TyperCommand)
                 yield from _commands(below, f"{path} {name}")
         return
     yield f"## `{path}`\n\n{command.help or ''}\n"
-    arguments = [p for p in command.params if isinstance(p, click.Argument)]
-    options = [p for p in command.params if isinstance(p, click.Option)]
-    rows = [(f"`{(p.name or '').upper()}`", getattr(p, "help", "") or "", "") for p in arguments]
+    arguments = [p for p in command.params if isinstance(p, TyperArgument)]
+    options = [p for p in command.params if isinstance(p, TyperOption)]
+    rows = [(f"`{(p.name or '').upper()}`", p.help or "", "") for p in arguments]
     rows += [(_flags(p), p.help or "", _default(p)) for p in options]
     yield from _table(rows)
 
 
-def _flags(option: click.Option) -> str:
+def _flags(option: TyperOption) -> str:
     return ", ".join(f"`{flag}`" for flag in (*option.opts, *option.secondary_opts))
 
 
-def _default(option: click.Option) -> str:
+def _default(option: TyperOption) -> str:
     if option.default is None or callable(option.default) or isinstance(option.default, bool) or option.multiple:
         return ""
     return f"`{option.default:g}`" if isinstance(option.default, float) else f"`{option.default}`"
@@ -72,15 +73,16 @@ def _programs() -> Iterator[str]:
         parser = program_parser(name)
         yield f"## `fluxforge {name}`\n\n{parser.description}\n"
         rows = [
-            (", ".join(f"`{flag}`" for flag in action.option_strings), (action.help or "") % _values(action), "")
+            (_option(action), (action.help or "") % {"default": action.default}, "")
             for action in parser._actions
             if action.dest != "help"
         ]
         yield from _table(rows)
 
 
-def _values(action: argparse.Action) -> dict[str, object]:
-    return {"default": action.default}
+def _option(action: argparse.Action) -> str:
+    choices = f" {{{','.join(map(str, action.choices))}}}" if action.choices else ""
+    return ", ".join(f"`{flag}{choices}`" for flag in action.option_strings)
 
 
 def _table(rows: list[tuple[str, str, str]]) -> Iterator[str]:

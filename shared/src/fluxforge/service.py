@@ -106,7 +106,7 @@ def parser(name: str, roles: Mapping[str, Role]) -> argparse.ArgumentParser:
     """The options every service takes."""
     first = next(iter(roles))
     of_roles = "; ".join(f"{key}: {role.help}" for key, role in roles.items())
-    made = argparse.ArgumentParser(prog=f"python -m {name}", description=f"FluxForge service {name}. {of_roles}.")
+    made = argparse.ArgumentParser(prog=f"python -m {name}", description=f"A service of FluxForge. Roles: {of_roles}.")
     made.add_argument("--config", type=Path, help="configuration file (default: config.yaml where it is there)")
     made.add_argument("--role", choices=list(roles), default=first, help=f"what to run (default: {first})")
     made.add_argument("--check", action="store_true", help="try what the role needs, say so, and exit")

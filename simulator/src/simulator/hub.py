@@ -68,13 +68,20 @@ class Connection:
 
 
 class Hub:
-    """All connections."""
+    """All connections.
+
+    offered  frames the market had, by stream
+    sent     frames and answers written to sockets
+    slow     sockets cut because they read too slowly
+    changed  set when a subscription comes or goes
+    """
 
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
         self.dirty: list[Connection] = []
         self.offered: Counter[str] = Counter()
         self.sent = 0
+        self.slow = 0
         self.changed = asyncio.Event()
         self._subscribers: dict[str, list[Connection]] = {}
 
@@ -141,12 +148,12 @@ class Hub:
         name = symbol.lower()
         return f"{name}@depth@100ms" in self._subscribers or f"{name}@depth" in self._subscribers
 
-    def cut_slow(self) -> int:
-        """Cut the sockets that have fallen too far behind; how many."""
-        slow = [one for one in self.connections if one.unsent > OVERFLOW]
-        for connection in slow:
-            connection.cut()
-        return len(slow)
+    def cut_slow(self) -> None:
+        """Cut the sockets that have fallen too far behind; `slow` counts them."""
+        for connection in self.connections:
+            if connection.unsent > OVERFLOW and not connection.closing:
+                self.slow += 1
+                connection.cut()
 
     async def drained(self) -> None:
         """Wait until no socket has more than HIGH_WATER unsent."""

@@ -7,6 +7,7 @@ import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Self
 
@@ -161,6 +162,7 @@ class Simulator:
             "streams": self.hub.streams,
             "frames": dict(self.hub.offered),
             "sent": self.hub.sent,
+            "cut_as_too_slow": self.hub.slow,
             "faults": len(self.log),
             **self.market.notes(),
         }
@@ -252,7 +254,8 @@ class Simulator:
                     connection.reply(subscriptions.answer(connection, message.data))
                     self.hub.flush(self._clock.monotonic())
                 elif message.type is WSMsgType.PING:
-                    await socket.pong(message.data)
+                    with suppress(ConnectionResetError):
+                        await socket.pong(message.data)
                 elif message.type is WSMsgType.PONG:
                     connection.last_pong = self._clock.monotonic()
         finally:

@@ -43,10 +43,9 @@ common = {
     "clock": st.sampled_from([0, 1, 7]),
     "seq": maybe | int64,
 }
-prices = {
-    name: maybe | doubles
-    for name in ("bid", "bid_size", "ask", "ask_size", "last", "open", "high", "low", "volume", "quote_volume")
-}
+prices = dict.fromkeys(
+    ("bid", "bid_size", "ask", "ask_size", "last", "open", "high", "low", "volume", "quote_volume"), maybe | doubles
+)
 raws = maybe | st.binary(max_size=20) | st.just(b'{"p":"1.0"}')
 events: st.SearchStrategy[AnyEvent] = st.one_of(
     st.builds(

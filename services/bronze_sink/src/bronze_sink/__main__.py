@@ -74,5 +74,7 @@ def _rolling(settings: Settings) -> Rolling:
     )
 
 
+ROLES = {"sink": service.Role(check, serve, "raw topic to Bronze")}
+
 if __name__ == "__main__":
-    raise SystemExit(service.main("bronze_sink", {"sink": service.Role(check, serve, "raw topic to Bronze")}))
+    raise SystemExit(service.main("bronze_sink", ROLES))

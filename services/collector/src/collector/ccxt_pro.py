@@ -43,6 +43,12 @@ DECIDE_S = 10.0
 MAX_PATIENCE_S = 600.0
 METHODS = {"orderbook": "watchOrderBook", "trades": "watchTrades", "ticker": "watchTicker"}
 
+BINANCE_OPTIONS = {
+    "watchTicker": {"name": "ticker"},  # the default on some of them has no bid and ask
+    "watchTickers": {"name": "ticker"},
+    "fetchTradesMethod": "publicGetTrades",  # the default are aggregates, whose ids are not those of the socket
+}
+
 
 @dataclass(frozen=True)
 class CcxtConfig:
@@ -68,7 +74,6 @@ def make_exchange(config: CcxtConfig) -> Any:
             f"ccxt.exchanges.{config.exchange}: ccxt Pro has no such exchange",
             hint=f"nearest: {', '.join(near)}" if near else "see `fluxforge exchanges`",
         )
-    binance = {"watchTicker": {"name": "ticker"}, "watchTickers": {"name": "ticker"}}
     exchange = getattr(ccxt.pro, config.exchange)(
         {
             "enableRateLimit": True,
@@ -76,7 +81,7 @@ def make_exchange(config: CcxtConfig) -> Any:
             "streaming": {"keepAlive": KEEP_ALIVE_MS},
             "options": {
                 "tradesLimit": TRADES_LIMIT,
-                **(binance if config.exchange.startswith("binance") else {}),
+                **(BINANCE_OPTIONS if config.exchange.startswith("binance") else {}),
                 **config.options,
             },
             **({"apiKey": config.api_key} if config.api_key else {}),
@@ -114,6 +119,7 @@ class _Key:
         self.symbol, self.native = symbol, native
         self.connections: dict[str, str] = {}
         self.seen = Seen()
+        self.last_trade_ts = 0
         self.held: list[AnyEvent] | None = None
         self.backfill: asyncio.Task[None] | None = None
 
@@ -275,10 +281,16 @@ class CcxtCollector:
         self._release(key, missed, complete=complete, why=why)
 
     def _missed(self, key: _Key, records: list[Any]) -> tuple[list[Trade], bool]:
+        """What is new of a REST answer, and whether the answer reaches back to a trade we had.
+
+        Where it does not, or counts its trades by other ids than the socket, time must tell them apart.
+        """
         trades = [trade_of(record, self._stamp(key, "trades"), backfilled=True) for record in records]
-        reaches = [at for at, trade in enumerate(trades) if trade.id in key.seen]
-        new = trades[reaches[-1] + 1 :] if reaches else trades
-        return [trade for trade in new if trade.id not in key.seen], bool(reaches)
+        known = [at for at, trade in enumerate(trades) if trade.id in key.seen]
+        if known:
+            return trades[known[-1] + 1 :], True
+        first_live = min((e.ts or 0 for e in key.held or () if isinstance(e, Trade)), default=2**63)
+        return [trade for trade in trades if key.last_trade_ts < (trade.ts or 0) < first_live], False
 
     def _release(self, key: _Key, missed: list[Trade], *, complete: bool, why: str) -> None:
         held, key.held = key.held or [], None
@@ -298,6 +310,8 @@ class CcxtCollector:
             key.held.append(event)
             return
         self._silence.heard(self._log_key(key), self._clock.now())
+        if isinstance(event, Trade) and event.ts is not None:
+            key.last_trade_ts = max(key.last_trade_ts, event.ts)
         if self._choice.clock is None:
             self._choice.see(event)
             self._undecided.append(event)

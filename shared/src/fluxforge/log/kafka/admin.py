@@ -16,7 +16,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from fluxforge.errors import FluxForgeError, LogUnavailable, OffsetOutOfRange, UnknownTopic
-from fluxforge.log.kafka.client import ANSWER_SECONDS, Cluster, library_log
+from fluxforge.log.kafka.client import ANSWER_SECONDS, TRANSACTION_MS, Cluster, library_log
 from fluxforge.log.protocol import Bounds, TopicPartition
 from fluxforge.topics import TopicSpec
 
@@ -29,9 +29,13 @@ _MOVING = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
     }
 )
-"""A new or moving partition answers so for a moment."""
+"""What a new, moving or just written partition answers for a moment."""
 
 
 class Admin:
@@ -99,17 +103,31 @@ class Admin:
         return OffsetOutOfRange(tp.topic, tp.partition, offset, first, next_)
 
     def group_offsets(self, group: str, topic: str) -> dict[int, int]:
-        """Committed offsets by partition."""
+        """Committed offsets by partition.
+
+        Waits for what a transaction has decided and not yet written, or, at the worst, for one to time out.
+        """
         tps = [ck.TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
         asked = [ck.ConsumerGroupTopicPartitions(group, tps)]
-        futures = self._client.list_consumer_group_offsets(asked, request_timeout=ANSWER_SECONDS)
-        try:
-            answer = self._result(f"offsets of {group}", futures[group])
-        except FluxForgeError as error:
-            if _code(error) == KafkaError.GROUP_ID_NOT_FOUND:
+        deadline = time.monotonic() + TRANSACTION_MS / 1000 + ANSWER_SECONDS
+        while True:
+            futures = self._client.list_consumer_group_offsets(
+                asked, require_stable=True, request_timeout=ANSWER_SECONDS
+            )
+            try:
+                found = self._result(f"offsets of {group}", futures[group]).topic_partitions
+                unsettled = [tp.error for tp in found if tp.error]
+                if not unsettled:
+                    return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
+                error = self._cluster.error(f"offsets of {group}", unsettled[0])
+                code = unsettled[0].code()
+            except FluxForgeError as failure:
+                error, code = failure, _code(failure)
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
                 return {}
-            raise
-        return {tp.partition: tp.offset for tp in answer.topic_partitions if tp.offset >= 0}
+            if code not in _MOVING or time.monotonic() > deadline:
+                raise error
+            time.sleep(0.02)
 
     def _offset(self, tp: TopicPartition, spec: OffsetSpec) -> int:
         self.check(tp)

@@ -77,9 +77,10 @@ class KafkaTransactor:
 
     def close(self) -> None:
         """Drop what is open and release."""
-        with suppress(FluxForgeError):  # the broker drops it when the transaction times out
+        with suppress(FluxForgeError, KafkaException):  # the broker drops it when the transaction times out
             self.abort()
-        self._producer.close()
+        with suppress(KafkaException):  # a fenced producer says so once more
+            self._producer.close()
 
     def _begin(self) -> None:
         if not self._open:

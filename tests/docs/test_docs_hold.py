@@ -1,0 +1,152 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.core import TyperCommand, TyperGroup
+
+from fluxforge import rows
+from fluxforge.log import Output, open_log
+from fluxforge.settings import Settings, known_keys, load, load_with_origins
+from fluxforge_cli.programs import PROGRAMS
+from fluxforge_cli.reference import program_parser, reference, root
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for kind, body in BLOCK.findall(page.read_text()) if kind == language]
+
+
+def commands() -> list[tuple[str, str]]:
+    lines = [(page.name, line.strip()) for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
+    return [(page, line) for page, line in lines if line and not line.startswith("#")]
+
+
+def test_there_is_something_to_hold() -> None:
+    assert len(PAGES) >= 5
+    assert len(commands()) >= 15
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_every_command_shown_exists_with_its_options(page: str, line: str) -> None:
+    name, *arguments = shlex.split(line)
+    if name == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert arguments[0] in targets
+        for argument in arguments[1:]:
+            variable, _, value = argument.partition("=")
+            assert variable == "ARGS"
+            if arguments[0] == "demo":
+                parse(["demo", *shlex.split(value)])
+    elif name.endswith("fluxforge"):
+        parse(arguments)
+    elif name.startswith(".ci/"):
+        assert (ROOT / name).exists()
+    elif name == "cp":
+        assert (ROOT / arguments[0]).exists()
+    else:
+        pytest.fail(f"{page}: nothing here knows how to check {line!r}")
+
+
+def parse(arguments: list[str]) -> None:
+    if arguments[0] in PROGRAMS:
+        program_parser(arguments[0]).parse_args(arguments[1:])
+        return
+    command, rest = root(), arguments
+    while isinstance(command, TyperGroup):
+        below = command.commands[rest[0]]
+        assert isinstance(below, TyperGroup | TyperCommand)
+        command, rest = below, rest[1:]  # type: ignore[assignment]
+    command.make_context(arguments[0], list(rest))
+
+
+def test_the_page_of_commands_is_the_commands() -> None:
+    assert (ROOT / "docs/CLI.md").read_text() == reference(), "run python -m fluxforge_cli.reference > docs/CLI.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    headings = {
+        re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-")
+        for h in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("#"):
+            assert target[1:] in headings
+        elif not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "config.example.yaml", ROOT / "Makefile"], ids=lambda page: page.name)
+def test_no_page_names_the_machine_it_was_written_on(page: Path) -> None:
+    assert not re.search(r"(^|[\s'\"`(])/(work|root|home)/", page.read_text())
+
+
+class TestExampleConfiguration:
+    EXAMPLE = ROOT / "config.example.yaml"
+
+    def test_is_valid_and_shows_the_defaults(self) -> None:
+        settings = load(self.EXAMPLE, environ={})
+        assert settings.binance is not None and settings.ccxt.exchanges
+        assert settings.model_copy(update={"binance": None, "ccxt": Settings().ccxt}) == Settings()
+
+    def test_shows_every_setting(self) -> None:
+        shown = {".".join(path) for path in load_with_origins(self.EXAMPLE, environ={}).origins}
+        commented = set(re.findall(r"^# (\w+):", self.EXAMPLE.read_text(), re.MULTILINE))
+        missing = [
+            key
+            for key in known_keys()
+            if key.replace("exchanges.*", "exchanges.kraken") not in shown and key.split(".")[0] not in commented
+        ]
+        assert missing == []
+
+
+class TestReadme:
+    PYTHON = blocks(ROOT / "README.md", "python")
+
+    def test_its_consumer_is_short_and_prints_rows_as_they_come(self, tmp_path: Path) -> None:
+        program = self.PYTHON[0]
+        assert len([line for line in program.splitlines() if line.strip()]) <= 15
+        settings = load(None, environ={})
+        log = open_log(f"sqlite:///{tmp_path}/data/fluxforge.db")
+        log.create(settings.topic_specs())
+        row = {"exchange": "x", "symbol": "BTC/USDT", "mid_price": 100.5, "ofi_sum_5s": float("nan")}
+        output = Output(settings.topic_names().features, b"x|BTC/USDT", rows.encode(row))
+        with subprocess.Popen(
+            [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        ) as consumer:
+            assert consumer.stdout is not None
+            appender = log.appender()
+            try:
+                # It starts at the end of the log, at a moment only it knows: keep rows coming until one is seen.
+                for _ in range(400):
+                    appender.append(output)
+                    appender.flush()
+                    time.sleep(0.05)
+                    if consumer.poll() is not None or _readable(consumer.stdout.fileno()):
+                        break
+                assert consumer.stdout.readline() == "BTC/USDT 100.5 None\n"
+            finally:
+                consumer.kill()
+                appender.close()
+                log.close()
+
+    def test_its_topics_are_the_topics(self) -> None:
+        text = (ROOT / "README.md").read_text()
+        assert [spec.name for spec in Settings().topic_specs() if f"`{spec.name}`" not in text] == []
+
+
+def _readable(descriptor: int) -> bool:
+    import select
+
+    return bool(select.select([descriptor], [], [], 0)[0])
