@@ -103,7 +103,7 @@ class ApacheKafka:
     """One node of Apache Kafka, broker and controller in one process, with its files in a folder of its own."""
 
     def __init__(self) -> None:
-        self._libs = _libs()
+        self._libs = libraries()
         self.directory = Path(tempfile.mkdtemp(prefix="fluxforge-kafka-"))
         port, controller = _free_ports(2)
         self.bootstrap = f"127.0.0.1:{port}"
@@ -212,7 +212,7 @@ def start_broker() -> Broker:
         except Exception as error:
             why_not_docker = f"Redpanda's container did not start ({error!r:.200})"
             warnings.warn(f"{why_not_docker}; falling back to Apache Kafka on Java", RuntimeWarning, stacklevel=2)
-    if shutil.which("java") and (shutil.which("mvn") or _libs_are_there()):
+    if shutil.which("java") and (shutil.which("mvn") or libraries_are_there()):
         return ApacheKafka()
     pytest.skip(f"KAFKA NOT TESTED: FLUXFORGE_BOOTSTRAP is not set, {why_not_docker}, and Java and Maven are not there")
 
@@ -232,11 +232,11 @@ def _archive() -> Path:
     return CACHE / f"classes-{KAFKA_VERSION}.jsa"
 
 
-def _libs_are_there() -> bool:
+def libraries_are_there() -> bool:
     return (CACHE / f"libs-{KAFKA_VERSION}").is_dir()
 
 
-def _libs() -> Path:
+def libraries() -> Path:
     """Kafka's jars, from Maven at the first call."""
     libs = CACHE / f"libs-{KAFKA_VERSION}"
     with _locked():

@@ -2,15 +2,18 @@
 
 append URL TOPIC FROM TO        append the numbers, flush, say "flushed", then append without a flush until killed
 step URL IN OUT GROUP STEP      one transaction that stops at STEP, says "there" and waits to be killed
+statements URL IN OUT GROUP     commits killed at each of their SQL statements in turn; says "n outputs offset"
 copy URL IN OUT GROUP MEMBER    copy IN to OUT exactly once until SIGTERM
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from fluxforge.errors import Fenced, LogUnavailable
 from fluxforge.log import Consumer, Log, Output, TopicPartition, Transactor, open_log
@@ -37,7 +40,7 @@ def append(log: Log, topic: str, start: str, end: str) -> None:
         appender.append(Output(topic, f"k{number % 7}".encode(), str(number).encode()))
         number += 1
         if number % 1000 == 0:
-            time.sleep(0.001)
+            time.sleep(0.02)
 
 
 class Copier:
@@ -99,7 +102,7 @@ def copy(log: Log, source: str, target: str, group: str, member: str) -> None:
 def step(log: Log, source: str, target: str, group: str, at: str) -> None:
     copier = Copier(log, source, target, group, "stepper")
     while copier.transactor is None:
-        copier.consumer.poll(0 + 1, 0.05)
+        copier.consumer.poll(1, 0.05)
     transactor, tp = copier.transactor, TopicPartition(source, 0)
     if at == "joined":
         there()
@@ -114,25 +117,47 @@ def step(log: Log, source: str, target: str, group: str, at: str) -> None:
     if at == "aborted":
         transactor.abort()
         there()
-    if at.startswith("commit-"):
-        _die_within_commit(transactor, int(at.removeprefix("commit-")))
     transactor.commit({tp: 5}, copier.consumer)
     there()
 
 
-def _die_within_commit(transactor: Transactor, statement: int) -> None:
-    """kill -9 of ourselves as the n-th SQL statement of the commit begins."""
+def statements(url: str, source: str, target: str, group: str) -> None:
+    """Commits one record in a process of its own, killed at its n-th SQL statement, for n = 0, 1, 2… until it lives."""
+    for statement in range(1000):
+        child = os.fork()
+        if child == 0:
+            _commit_and_die(open_log(url), source, target, group, statement)
+        _, status = os.waitpid(child, 0)
+        log = open_log(url)
+        copied = log.bounds(TopicPartition(target, 0)).next
+        say(f"{statement} {copied} {log.group_offsets(group, source).get(0, 0)}")
+        log.close()
+        if os.WIFEXITED(status):
+            return
+
+
+def _commit_and_die(log: Log, source: str, target: str, group: str, statement: int) -> None:
+    copier = Copier(log, source, target, group, "stepper")
+    while copier.transactor is None:
+        copier.consumer.poll(1, 0.05)
+    transactor: Any = copier.transactor
+    at = log.group_offsets(group, source).get(0, 0)
+    transactor.append(Output(target, b"k", str(at).encode(), partition=0))
     left = [statement]
 
     def count(_: str) -> None:
         left[0] -= 1
         if left[0] < 0:
-            say("there")
             signal.raise_signal(signal.SIGKILL)
 
-    transactor._store.db.set_trace_callback(count)  # type: ignore[attr-defined]
+    transactor._store.db.set_trace_callback(count)
+    transactor.commit({TopicPartition(source, 0): at + 1}, copier.consumer)
+    os._exit(0)
 
 
 if __name__ == "__main__":
     command, url, *rest = sys.argv[1:]
-    {"append": append, "copy": copy, "step": step}[command](open_log(url), *rest)
+    if command == "statements":
+        statements(url, *rest)
+    else:
+        {"append": append, "copy": copy, "step": step}[command](open_log(url), *rest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,14 +13,7 @@ from fluxforge import logs
 SECRET = 'pa"ss\\word'
 
 
-@pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before
-    logging.captureWarnings(False)
-    logging.getLogger("loud").setLevel(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("root_logger")
 
 
 def lines(stream: io.StringIO) -> list[str]:
@@ -53,9 +45,9 @@ def test_json_line_is_one_object() -> None:
 
 def test_levels_are_set_by_logger() -> None:
     out = io.StringIO()
-    logs.setup("WARNING", levels={"loud": "DEBUG"}, stream=out)
-    logging.getLogger("quiet").info("no")
-    logging.getLogger("loud").debug("yes")
+    logs.setup("WARNING", levels={"test_logs.loud": "DEBUG"}, stream=out)
+    logging.getLogger("test_logs.quiet").info("no")
+    logging.getLogger("test_logs.loud").debug("yes")
     assert [line.split()[-1] for line in lines(out)] == ["yes"]
 
 

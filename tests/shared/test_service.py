@@ -186,6 +186,7 @@ class TestMetrics:
         assert not any(set(one._labelnames) & {"symbol", "key"} for one in collectors)
 
 
+@pytest.mark.usefixtures("root_logger")
 def test_default_settings_need_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     seen: list[Settings] = []

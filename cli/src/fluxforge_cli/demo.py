@@ -29,6 +29,7 @@ from fluxforge_cli.pipeline.child import Child, PipelineFailed
 from fluxforge_cli.pipeline.display import Display, choose
 from fluxforge_cli.pipeline.plan import Program
 
+SOURCES = ("binance", "ccxt")
 CCXT_EXCHANGE = "binanceus"
 CCXT_SYMBOLS = 2
 """The second road into the log: so many symbols also come through ccxt Pro, as another exchange."""
@@ -53,12 +54,12 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="End with the summary as one line of JSON.")] = False,
 ) -> None:
     """Run exchange, collectors, Bronze, features, bars and lake on the embedded log, and show them."""
+    market = _market(symbols, rate, seed, recording or [], speed)
     root = _fresh(data_dir)
     stop = Stop()
     service.on_signals(stop)
     with choose(console(stderr=as_json), plain=not ui) as display:
         compile_kernels(display, stop)
-        market = _market(symbols, rate, seed, recording or [], speed)
         result = _run(root, market, seconds, stop, display)
     if as_json:
         print_json(result.as_json())
@@ -111,9 +112,9 @@ def _run(root: Path, market: Sequence[str], seconds: float, stop: Stop, display:
         run.adopt(exchange, simulator)
         readers = plan.consumers(run.topics, config)
         lakes = plan.lakes(run.topics, config)
-        sources = plan.collectors(settings, ("binance", "ccxt"), config)
+        sources = plan.collectors(settings, SOURCES, config)
         run.wait_ready(run.start([*readers, *lakes, *sources]), stop)
-        run.wait_flowing(readers, stop)
+        run.wait_flowing(plan.exchanges(settings, SOURCES), readers, stop)
         run.begin()
         run.run(stop)
         elapsed, rate = run.elapsed(), run.rate()

@@ -46,7 +46,7 @@ def up(
             lakes = plan.lakes(run.topics, loaded.file)
             collectors = plan.collectors(settings, chosen, loaded.file)
             run.wait_ready(run.start([*readers, *lakes, *collectors]), stop)
-            run.wait_flowing(readers, stop)
+            run.wait_flowing(plan.exchanges(settings, chosen), readers, stop)
             run.begin()
             run.run(stop)
             elapsed, rate = run.elapsed(), run.rate()

@@ -183,7 +183,7 @@ class Flow:
     def _diff(self, at: int) -> Iterator[Frame]:
         event_ms = at // MS
         if self._changed_bids or self._changed_asks:
-            first, last = self._sent_id + 2, self._last_id
+            first, last = self._sent_id + 1, self._last_id
             bids = [self._level(n, self._bids.get(n, 0)) for n in sorted(self._changed_bids, reverse=True)]
             asks = [self._level(n, self._asks.get(n, 0)) for n in sorted(self._changed_asks)]
             self._changed_bids.clear()

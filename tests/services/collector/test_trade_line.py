@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector.backfill import merge
 from collector.trade_line import TradeLine
 from fluxforge.events import AnyEvent, BookDelta, Reset, ResetReason, Trade
 
@@ -138,3 +139,18 @@ def test_under_losses_and_reconnects_the_log_has_every_trade_once_or_a_reset_tha
         elif isinstance(event, Trade):
             assert excused or last is None or int(event.id) == last + 1
             last, excused = int(event.id), False
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.data())
+def test_fetched_trades_are_merged_in_order_with_the_live_ones(first, size, data):
+    """The answer holds trades first…first+size; some of them, and maybe newer ones, came live as well."""
+    fetched = [trade(n, backfilled=True) for n in range(first, first + size)]
+    live = data.draw(st.lists(st.integers(first, first + size + 3), unique=True).map(sorted))
+    held: list[AnyEvent] = [trade(n) for n in live]
+    held.insert(data.draw(st.integers(0, len(held))), delta(1))
+    out = merge(fetched, held)
+    assert ids(out) == sorted(set(ids(out)))
+    assert [event for event in out if not getattr(event, "backfilled", False)] == held
+    overlap = [n for n in live if n < first + size]
+    wanted = range(first, overlap[-1] if overlap else first + size)
+    assert set(wanted) <= set(ids(out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ def store(data: Path, records: list[Record], *, batch: int, group_bytes: int = 1
         writer = bronze.BronzeWriter(chain, form, group_bytes)
         for at in range(0, len(records), batch):
             part = records[at : at + batch]
-            for begin in range(0, len(part), 7):
-                writer.append(part[begin : begin + 7])
+            for begin in range(0, len(part), 35):
+                writer.append(part[begin : begin + 35])
             writer.commit(part[-1].offset + 1)
 
 
@@ -67,7 +68,7 @@ def test_channels_merge_in_offset_order_over_many_row_groups(tmp_path: Path, for
     edges = [
         (min(t["offset"].to_pylist()[0] for t in run), max(t["offset"].to_pylist()[-1] for t in run)) for run in runs
     ]
-    assert all(before[1] < after[0] for before, after in zip(edges, edges[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(edges))
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -110,9 +111,12 @@ def test_events_of_one_imported_line_keep_their_order_over_channels(tmp_path: Pa
     assert writer.undecodable == 1
     tree = bronze.tree(tmp_path)
     assert list(bronze.read(tree, ID)) == records
-    (batch,) = bronze.read_batches(tree, ID, lambda *_: 0)
-    events = [event for line in lines for event in line]
-    assert [codec.encode(event) for event in batch.decoded(range(len(events)))] == [codec.encode(e) for e in events]
+    decoded = [
+        codec.encode(event)
+        for batch in bronze.read_batches(tree, ID, lambda *_: 0)
+        for event in batch.decoded(range(len(batch.row)))
+    ]
+    assert decoded == [codec.encode(event) for line in lines for event in line]
 
 
 def test_slots_are_asked_once_for_each_key_and_source(tmp_path: Path) -> None:
@@ -126,20 +130,20 @@ def test_slots_are_asked_once_for_each_key_and_source(tmp_path: Path) -> None:
         asked.append((key, source))
         return int(key[-6])
 
-    (batch,) = bronze.read_batches(bronze.tree(tmp_path), ID, slots)
-    assert sorted(asked) == sorted({(f"binance|S{n}/USDT", s) for n in range(3) for s in ("ccxt", "binance")})
-    assert batch.batch.events["slot"].tolist() == [n % 3 for n in range(60)]
+    found = []
+    for batch in bronze.read_batches(bronze.tree(tmp_path), ID, slots):
+        assert len(asked) == len(set(asked)) > 0
+        asked.clear()
+        found += batch.batch.events["slot"].tolist()
+    assert found == [n % 3 for n in range(60)]
 
 
 def test_other_engines_read_the_columns(tmp_path: Path) -> None:
     store(tmp_path, market(70), batch=70)
-    frame = pl.read_parquet(
-        tmp_path / "raw" / "ready" / "binance" / "*" / "*.parquet", missing_columns="insert", extra_columns="ignore"
-    )
-    assert len(frame) == 70
     trades = pl.read_parquet(tmp_path / "raw" / "ready" / "binance" / "trades" / "*.parquet")
     assert set(trades["price"]) == {100.5}
     assert trades["symbol"].to_list() == ["BTC/USDT"] * 20
+    assert pq.read_table(tmp_path / "raw" / "ready" / "binance" / "control")["kind"].to_pylist() == ["heartbeat"] * 10
     assert trades["ts"].dtype == pl.Datetime("ns", "UTC")
     books = pl.read_parquet(tmp_path / "raw" / "ready" / "binance" / "orderbook" / "*.parquet")
     assert books["bid_prices"].list.len().to_list() == [1] * 40

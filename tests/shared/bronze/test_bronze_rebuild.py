@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from fluxforge.errors import CodecError
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, Ticker, Trade
 from fluxforge.files import Chain, ChainId
 from fluxforge.log import Record
+
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Hundreds of examples need no disk."""
 
 CHAIN = ChainId("log-1", "market.raw", 3)
 FORMATS: tuple[RawFormat, ...] = ("parquet", "ndjson")
@@ -105,16 +109,16 @@ def store(data: Path, stored: Sequence[Record], raw_format: RawFormat = "parquet
 
 
 @pytest.mark.parametrize("raw_format", FORMATS)
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(stored=records(), cuts=st.integers(1, 3))
 def test_records_come_back_byte_for_byte(raw_format: RawFormat, stored: list[Record], cuts: int) -> None:
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=MEMORY) as folder:
         store(Path(folder), stored, raw_format, cuts)
         assert list(bronze.read(bronze.tree(Path(folder)), CHAIN)) == stored
 
 
 @pytest.mark.parametrize("raw_format", FORMATS)
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(stored=records(), cuts=st.integers(1, 3))
 def test_batches_from_columns_equal_batches_from_events(raw_format: RawFormat, stored: list[Record], cuts: int) -> None:
     decoded = [(record.offset, event) for record in stored if (event := _decoded(record.value)) is not None]
@@ -123,7 +127,7 @@ def test_batches_from_columns_equal_batches_from_events(raw_format: RawFormat, s
     def slot(key: str, source: str) -> int:
         return slots.setdefault((key, source), len(slots))
 
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=MEMORY) as folder:
         store(Path(folder), stored, raw_format, cuts)
         tree = bronze.tree(Path(folder))
         batches = list(bronze.read_batches(tree, CHAIN, slot))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,6 +24,7 @@ from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, ClockSource, Hea
 from fluxforge.kernels.bars import BarKernel
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.kernels.features import FeatureKernel
+from fluxforge_cli.importer.binance_capture import read as read_capture
 from reference.naive_bars import bar_rows
 from reference.naive_features import feature_rows
 
@@ -249,7 +251,7 @@ def compare_features(events: Sequence[AnyEvent], config: FeatureConfig, cuts: Se
 
 
 SMALL = FeatureConfig(max_levels=3, ofi_levels=2, horizons=(1, 5, 60), bands_bps=(5.0, 25.0))
-relaxed = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
 
 @relaxed
@@ -261,7 +263,7 @@ def test_features_of_any_history(events: list[AnyEvent], interval: float, cuts: 
     compare_features(events, config, cuts)
 
 
-@settings(relaxed, max_examples=30)
+@settings(relaxed, max_examples=100)
 @given(histories())
 def test_features_of_the_default_configuration(events: list[AnyEvent]) -> None:
     compare_features(events, FeatureConfig(hf_emit_interval=0))
@@ -270,20 +272,36 @@ def test_features_of_the_default_configuration(events: list[AnyEvent]) -> None:
 @relaxed
 @given(histories(), st.sampled_from([0.0, 2.0, 10.0]))
 def test_bars_of_any_history(events: list[AnyEvent], grace: float) -> None:
-    config = BarConfig(durations=(1, 5, 60, 900), grace=grace)
+    compare_bars(events, BarConfig(durations=(1, 5, 60, 900), grace=grace))
+
+
+def compare_bars(events: Sequence[AnyEvent], config: BarConfig) -> int:
     ours, late = run_bars(events, config)
-    theirs = bar_rows(events, config)
-    flat = [{**row} for bars in theirs.values() for row in bars.rows]
+    by_key = bar_rows(events, config)
+    theirs = [row for bars in by_key.values() for row in bars.rows]
     key = lambda row: (row["symbol"], row["duration"], row["timestamp"])  # noqa: E731
     ours.sort(key=key)
-    flat.sort(key=key)
-    assert [key(row) for row in ours] == [key(row) for row in flat]
+    theirs.sort(key=key)
+    assert [key(row) for row in ours] == [key(row) for row in theirs]
     scale = magnitude(events) * MID
-    for mine, other in zip(ours, flat, strict=True):
+    for mine, other in zip(ours, theirs, strict=True):
         for name in other:
             if name != "exchange":
                 same(f"{name} at {key(mine)}", mine[name], other[name], scale)
-    assert len(late) == sum(len(bars.late) for bars in theirs.values())
+    missed = {
+        (offset, sum(1 << config.durations.index(d) for d in ds)) for b in by_key.values() for offset, ds in b.late
+    }
+    assert {(int(event), int(bits)) for event, bits in (one.tolist() for one in late)} == missed
+    return len(ours)
+
+
+@pytest.mark.recordings
+def test_a_recorded_market(recordings: Path) -> None:
+    """The first minutes of ETH/USDT as Binance sent them: full book from diffs, trades, tickers."""
+    ((_, lines),) = read_capture([recordings / "binance_spot" / "ethusdt_20240808.gz"])
+    events = [event for line in islice(lines, 15_000) for event in line.events]
+    assert compare_features(events, FeatureConfig()) > 100
+    assert compare_bars(events, BarConfig()) > 100
 
 
 @pytest.mark.parametrize("spike", [1e6, 1e12])

@@ -36,6 +36,13 @@ def collectors(settings: Settings, sources: tuple[str, ...], config: Path | None
     return programs
 
 
+def exchanges(settings: Settings, sources: tuple[str, ...]) -> set[str]:
+    """The exchanges that these sources bring books of."""
+    native = {name for name, one in settings.native.items() if name in sources and "orderbook" in one.channels}
+    by_ccxt = settings.ccxt.exchanges if "ccxt" in sources else {}
+    return native | {name for name, one in by_ccxt.items() if "orderbook" in one.channels}
+
+
 def consumers(topics: Topics, config: Path | None) -> list[Program]:
     """What reads the raw topic."""
     return [

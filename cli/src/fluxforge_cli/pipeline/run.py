@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fluxforge import service
@@ -25,7 +25,7 @@ LOOK_S = 1.0
 START_S = 60.0
 STOP_S = 30.0
 DRAIN_S = 120.0
-FLOW_S = 20.0
+FLOW_S = 30.0
 RECENT = 20_000
 """Latency of so many newest rows stands in the live view; the summary takes all."""
 
@@ -100,12 +100,13 @@ class Run:
                 raise waiting[0].failure(f"is not ready after {START_S:.0f} s")
             time.sleep(STEP_S)
 
-    def wait_flowing(self, readers: Sequence[Program], stop: Stop) -> None:
-        """Until events come in and the readers have caught up with them, at most `FLOW_S` seconds."""
+    def wait_flowing(self, exchanges: Collection[str], readers: Sequence[Program], stop: Stop) -> None:
+        """Until each exchange's events come in and the readers have caught up with them, at most `FLOW_S` seconds."""
         deadline = self._clock.monotonic() + FLOW_S
         while not stop.is_set() and self._clock.monotonic() < deadline:
             self.step("starting")
-            if self.watch.counts.feature_rows and not any(self._is_behind(p.name) for p in readers):
+            rows_of = {market.key.partition("|")[0] for market in self.watch.markets.values() if market.rows}
+            if rows_of.issuperset(exchanges) and not any(self._is_behind(p.name) for p in readers):
                 return
             time.sleep(5 * STEP_S)
 

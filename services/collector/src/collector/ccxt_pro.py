@@ -17,6 +17,7 @@ from typing import Any
 import ccxt.pro
 import msgspec
 
+from collector.backfill import merge
 from collector.backoff import Backoff
 from collector.ccxt_events import book_of, ticker_of, trade_of
 from collector.ccxt_tap import Line, Tap
@@ -43,11 +44,15 @@ DECIDE_S = 10.0
 MAX_PATIENCE_S = 600.0
 METHODS = {"orderbook": "watchOrderBook", "trades": "watchTrades", "ticker": "watchTicker"}
 
-BINANCE_OPTIONS = {
-    "watchTicker": {"name": "ticker"},  # the default on some of them has no bid and ask
-    "watchTickers": {"name": "ticker"},
-    "fetchTradesMethod": "publicGetTrades",  # the default are aggregates, whose ids are not those of the socket
+_WITH_BID_AND_ASK = {"watchTicker": {"name": "ticker"}, "watchTickers": {"name": "ticker"}}
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    # fetchTradesMethod: the default are aggregates, whose ids are not those of the socket
+    "binance": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "publicGetTrades"},
+    "binanceus": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "publicGetTrades"},
+    "binanceusdm": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "fapiPublicGetTrades"},
+    "binancecoinm": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "dapiPublicGetTrades"},
 }
+"""Where ccxt's own default would lose something."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def make_exchange(config: CcxtConfig) -> Any:
             "streaming": {"keepAlive": KEEP_ALIVE_MS},
             "options": {
                 "tradesLimit": TRADES_LIMIT,
-                **(BINANCE_OPTIONS if config.exchange.startswith("binance") else {}),
+                **OPTIONS.get(config.exchange, {}),
                 **config.options,
             },
             **({"apiKey": config.api_key} if config.api_key else {}),
@@ -122,6 +127,7 @@ class _Key:
         self.last_trade_ts = 0
         self.held: list[AnyEvent] | None = None
         self.backfill: asyncio.Task[None] | None = None
+        self.fetch_again = False
 
 
 class CcxtCollector:
@@ -253,31 +259,33 @@ class CcxtCollector:
         elif again and channel != "ticker":
             if "trades" not in self._config.channels:
                 self._put(key, self._reset(key, ResetReason.RECONNECT, f"{channel} reconnected"))
-            elif key.backfill is None or key.backfill.done():
-                key.held = []
-                key.backfill = asyncio.create_task(self._backfill(key))
+            else:
+                key.fetch_again = True
+                if key.held is None:
+                    key.held = []
+                    key.backfill = asyncio.create_task(self._backfill(key))
 
     async def _backfill(self, key: _Key) -> None:
         """Fetch the trades of the time without a socket, and let what was held follow them."""
         missed: list[Trade] = []
-        why = "the exchange gives no trades over REST"
-        complete = False
-        if self._exchange.has.get("fetchTrades") and key.seen:
+        complete, why = False, "no trade had come yet"
+        if not self._exchange.has.get("fetchTrades"):
+            why = "the exchange gives no trades over REST"
+        elif key.seen:
             backoff = Backoff(0.25, 2.0)
             deadline = self._clock.monotonic() + HOLD_S
-            while not complete and self._clock.monotonic() < deadline:
+            while key.fetch_again and (left := deadline - self._clock.monotonic()) > 0:
+                key.fetch_again = False
                 try:
-                    async with asyncio.timeout(deadline - self._clock.monotonic()):
+                    async with asyncio.timeout(left):
                         records = await self._exchange.fetch_trades(key.symbol, None, 1000)
                     records = sorted(records, key=lambda record: record.get("timestamp") or 0)
                     missed, complete = self._missed(key, records)
                     why = f"{len(records)} trades over REST do not reach back to the last one"
-                    break
                 except (ccxt.BaseError, TimeoutError, ValueError, TypeError, KeyError) as error:
                     why = f"{type(error).__name__}: {error}"
+                    key.fetch_again = True
                     await asyncio.sleep(backoff.next())
-        elif not key.seen:
-            why = "no trade had come yet"
         self._release(key, missed, complete=complete, why=why)
 
     def _missed(self, key: _Key, records: list[Any]) -> tuple[list[Trade], bool]:
@@ -294,12 +302,12 @@ class CcxtCollector:
 
     def _release(self, key: _Key, missed: list[Trade], *, complete: bool, why: str) -> None:
         held, key.held = key.held or [], None
-        live = {event.id for event in held if isinstance(event, Trade)}
-        missed = [trade for trade in missed if trade.id not in live]
-        detail = f"{len(missed)} missed trades fetched" if complete else f"trades may be missing: {why}"
+        merged = merge(missed, held)
+        fetched = sum(isinstance(event, Trade) and event.backfilled for event in merged)
+        detail = f"{fetched} missed trades fetched" if complete else f"trades may be missing: {why}"
         self._put(key, self._reset(key, ResetReason.RECONNECT, detail, incomplete=not complete))
-        self._stats.add(metrics.BACKFILLED, *self._labels, n=len(missed))
-        for event in (*missed, *held):
+        self._stats.add(metrics.BACKFILLED, *self._labels, n=fetched)
+        for event in merged:
             if isinstance(event, Trade) and not key.seen.add(event.id):
                 self._stats.add(metrics.DUPLICATES, *self._labels)
             else:

@@ -8,20 +8,23 @@ from collections.abc import AsyncIterator, Iterable
 import aiohttp
 
 from collector.binance_rest import BinanceRest
-from collector.collect import native_config
+from collector.collect import native_config, require_exchanges
 from collector.connection import say
 from collector.native import listed_symbols
 from fluxforge import service
-from fluxforge.errors import MarketDataError
+from fluxforge.errors import MarketDataError, UnknownTopic
 from fluxforge.settings import CcxtExchange, NativeExchange, Settings
 
 
 def check(settings: Settings) -> Iterable[str]:
     """A line for each thing that is well. Raises the error of the first that is not."""
+    require_exchanges(settings)
     log = service.open_log(settings)
+    raw = settings.topic_names().raw
     try:
-        raw = settings.topic_names().raw
         yield f"log {log.url}: topic {raw} has {log.partitions(raw)} partitions"
+    except UnknownTopic:
+        yield f"log {log.url}: topic {raw} will be created with {settings.topics.partitions} partitions"
     finally:
         log.close()
     yield from asyncio.run(_collected(settings))

@@ -33,6 +33,7 @@ async def collect(settings: Settings, log: Log, stop: asyncio.Event, clock: Cloc
     A source that fails for good (an exchange that lists none of its symbols) ends alone and is logged; when every one
     has, the last one's error is raised.
     """
+    require_exchanges(settings)
     stats = Stats()
     capacity = settings.ingestion.queue_size
     pipeline = Pipeline(log.appender(), settings.topic_names().raw, stats=stats, capacity=capacity)
@@ -54,15 +55,16 @@ async def collect(settings: Settings, log: Log, stop: asyncio.Event, clock: Cloc
     return stats
 
 
-def sources(settings: Settings, pipeline: Pipeline, stats: Stats, clock: Clock) -> Iterable[Source]:
-    """One source per configured exchange. ccxt is imported only where it is wanted: it costs 100 MB.
-
-    Raises ConfigError where nothing is configured.
-    """
+def require_exchanges(settings: Settings) -> None:
+    """Raises ConfigError where no exchange is configured."""
     if not settings.native and not settings.ccxt.exchanges:
         raise ConfigError(
             "no exchange is configured", hint="add binance, binanceus or ccxt.exchanges to config.yaml, with symbols"
         )
+
+
+def sources(settings: Settings, pipeline: Pipeline, stats: Stats, clock: Clock) -> Iterable[Source]:
+    """One source per configured exchange. ccxt is imported only where it is wanted: it costs 100 MB."""
     for name, section in settings.native.items():
         yield NativeCollector(native_config(name, section, settings), pipeline, stats, clock)
     if settings.ccxt.exchanges:

@@ -110,37 +110,54 @@ def _record_columns(topic: str, group: _Group) -> dict[str, pa.Array]:
     count = len(records)
     return {
         "topic": _constant(topic, count),
-        "partition": pa.array([record.partition for record in records], pa.int32()),
+        "partition": pa.array(np.full(count, records[0].partition, np.int32)),
         "offset": pa.array([record.offset for record in records], pa.int64()),
         "ordinal": pa.array(group.ordinals, pa.int32()),
         "timestamp": pa.array([record.timestamp for record in records], pa.int64()).cast(_type("timestamp")),
         "key": pa.array([record.key for record in records], pa.binary()).dictionary_encode(),
         "headers": _headers([record.headers for record in records], group.events),
-        "value": pa.array(group.values, pa.binary()),
+        "value": _values(group.values),
     }
+
+
+def _values(kept: list[bytes | None]) -> pa.Array:
+    return pa.nulls(len(kept), pa.binary()) if kept.count(None) == len(kept) else pa.array(kept, pa.binary())
 
 
 def _headers(given: list[Headers], events: list[AnyEvent]) -> pa.Array:
     """Null where they are the codec's own."""
-    own = [codec.headers(event) for event in events]
-    if given == own:
+    own = codec.headers(events[0]) if events else None
+    if given.count(own) == len(given):  # type: ignore[arg-type]
         return pa.nulls(len(given), schema.HEADERS)
     rows = [
-        None if at < len(own) and headers == own[at] else [{"name": name, "value": value} for name, value in headers]
-        for at, headers in enumerate(given)
+        None if headers == own else [{"name": name, "value": value} for name, value in headers] for headers in given
     ]
     return pa.array(rows, schema.HEADERS)
 
 
 def _event_columns(events: list[Any]) -> dict[str, pa.Array]:
     columns = {"kind": _constant(KIND_NAMES[KIND_OF[type(events[0])]], len(events))}
-    for name in schema.WORDS:
-        columns[name] = _words(_each(name, events))
+    columns |= _identities(events)
     for name in ("ts", "capture_ts"):
         columns[name] = pa.array(_each(name, events), pa.int64()).cast(_type(name))
     for name in ("skew", "clock", "seq"):
         columns[name] = pa.array(_each(name, events), pa.int64())
     return columns
+
+
+def _identities(events: list[Any]) -> dict[str, pa.Array]:
+    """Who and what the events are of: one look-up for all words of an event, since few sets of words occur."""
+    known: dict[tuple[str, ...], int] = {}
+    codes = np.array([known.setdefault(words, len(known)) for words in map(_words_of, events)], np.int32)
+    columns = {}
+    for name, words in zip(schema.WORDS, zip(*known, strict=True), strict=True):
+        distinct: dict[str, int] = {}
+        places = np.array([distinct.setdefault(word, len(distinct)) for word in words], np.int32)
+        columns[name] = pa.DictionaryArray.from_arrays(pa.array(places[codes]), pa.array(list(distinct), pa.string()))
+    return columns
+
+
+_words_of = attrgetter(*schema.WORDS)
 
 
 def _undecodable_columns(group: _Group) -> dict[str, pa.Array]:

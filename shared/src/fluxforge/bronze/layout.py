@@ -14,4 +14,4 @@ from fluxforge.files import Tree
 
 def tree(data: Path) -> Tree:
     """The Bronze tree under a data directory."""
-    return Tree.local(data / "raw")
+    return Tree.local(data / "raw", mirror=True)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fluxforge.etl.run import TABLES, Result, run
+from fluxforge.etl.job import TABLES, Result, run
 
 __all__ = ["TABLES", "Result", "run"]

@@ -25,12 +25,14 @@ def lake_chain(bronze: ChainId, table: Table) -> ChainId:
 
 
 class Output:
-    """The writer of one Bronze chain and table; opened for writing only when there is something new."""
+    """The rows of one Bronze chain and table; opened for writing only when there is something new, never if `dry`."""
 
-    def __init__(self, tree: Tree, bronze: ChainId, first: int, end: int, table: Table, config_hash: str) -> None:
+    def __init__(
+        self, tree: Tree, bronze: ChainId, first: int, end: int, table: Table, config_hash: str, *, dry: bool = False
+    ) -> None:
         self.table = table
         self._tree, self._chain, self._first, self._end = tree, lake_chain(bronze, table), first, end
-        self._config_hash = config_hash
+        self._config_hash, self._dry = config_hash, dry
         self._records = list(commits(tree, self._chain))
         self._checked = 0
         self._again: list[pa.Table] = []
@@ -59,14 +61,29 @@ class Output:
         known = int(np.searchsorted(rows["source_offset"].to_numpy(), self.next_offset))
         if known:
             self._again.append(rows.slice(0, known))
-        if known < rows.num_rows:
+        if known < rows.num_rows and not self._dry:
             self._open().add_table(rows.slice(known), markets[known:])
 
-    def commit(self, next_offset: int) -> Commit | None:
-        """The events below `next_offset` have been processed: check what was known, store what is new."""
-        while self._checked < len(self._records) and self._records[self._checked].next_offset <= next_offset:
-            self._verify(self._records[self._checked])
+    @property
+    def verified(self) -> bool:
+        """All that was stored has come out again as it is stored."""
+        return self._checked == len(self._records)
+
+    @property
+    def is_open(self) -> bool:
+        return self._writer is not None
+
+    def verify(self, next_offset: int) -> None:
+        """The events below `next_offset` have been processed: hold what was stored of them against its records.
+
+        Raises StorageError where it came out otherwise.
+        """
+        while not self.verified and self._records[self._checked].next_offset <= next_offset:
+            self._compare(self._records[self._checked])
             self._checked += 1
+
+    def commit(self, next_offset: int) -> Commit | None:
+        """Store what is new of the events below `next_offset`; None where nothing is."""
         if next_offset <= self.next_offset:
             return None
         writer = self._open()
@@ -91,7 +108,7 @@ class Output:
             )
         return self._writer
 
-    def _verify(self, record: Commit) -> None:
+    def _compare(self, record: Commit) -> None:
         """The rows of a committed batch came out as they were committed."""
         again = pa.concat_tables(self._again) if self._again else self.table.schema.empty_table()
         cut = int(np.searchsorted(again["source_offset"].to_numpy(), record.next_offset))

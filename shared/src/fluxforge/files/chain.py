@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal, Self
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from fluxforge.files import history
 from fluxforge.files.commit import ChainId, Commit, CommittedFile, Gap, encode
 from fluxforge.files.segment import GROUP_BYTES, Format, Segment
 from fluxforge.files.storage import Lock, Tree
+from fluxforge.files.syncs import Syncs
 
 STEPS = (
     "files.finished",
@@ -108,11 +110,12 @@ class Chain:
         `time_column` (ns) fills first_ts and last_ts of the record, `meta` is kept in it.
         """
         if folder not in self._segments:
-            name = posixpath.join(folder, f"{self.id.name(self.next_offset)}.{form.suffix}")
+            name = f"{self.id.name(self.next_offset)}.{form.suffix}"
+            mine = f"{name}.{self._writer}-{len(self._segments)}"
             self._segments[folder] = Segment(
                 self._storage,
-                posixpath.join(self._tree.active, f"{name}.{self._writer}"),
-                posixpath.join(self._tree.ready, name),
+                posixpath.join(self._tree.active, folder if self._tree.mirror else "", mine),
+                posixpath.join(self._tree.ready, folder, name),
                 form,
                 time_column=time_column,
                 meta=meta,
@@ -180,12 +183,12 @@ class Chain:
         """Files complete and on disk, under their active names."""
         used = sorted((s for s in self._segments.values() if s.rows), key=lambda s: s.path)
         files = []
-        for segment in used:
-            files.append(segment.finish())
-            self._step("files.finished")
-            segment.sync()
-        for folder in _folders(file.active for file in files):
-            self._storage.sync_folder(folder)
+        with Syncs() as syncs:
+            for segment in used:
+                files.append(segment.finish())
+                self._step("files.finished")
+                syncs.add(segment.sync)
+        self._sync_folders(file.active for file in files)
         self._step("files.synced")
         return files
 
@@ -216,12 +219,16 @@ class Chain:
         for file in record.files:
             self._link(file)
             self._step("file.linked")
-        for folder in _folders(file.path for file in record.files):
-            self._storage.sync_folder(folder)
+        self._sync_folders(file.path for file in record.files)
         self._step("folders.synced")
         for file in record.files:
             self._storage.remove(file.active)
             self._step("active.removed")
+
+    def _sync_folders(self, paths: Iterable[str]) -> None:
+        with Syncs() as syncs:
+            for folder in sorted({posixpath.dirname(path) for path in paths}):
+                syncs.add(partial(self._storage.sync_folder, folder))
 
     def _link(self, file: CommittedFile) -> None:
         try:
@@ -284,7 +291,3 @@ class Chain:
             )
         self.commit(first, gap=lost)
         self.gap = lost
-
-
-def _folders(paths: Iterable[str]) -> list[str]:
-    return sorted({posixpath.dirname(path) for path in paths})

@@ -110,7 +110,7 @@ class Cluster:
             return LogUnavailable(self.clean(f"Kafka at {self.address}: {doing}: {error}"))
         text = self.clean(f"Kafka at {self.address}: {doing}: {error.str()}")
         code = error.code()
-        if code in FENCING:
+        if code in FENCING or (code == KafkaError._FATAL and "fenced" in text.lower()):
             return Fenced(text)
         if code in _NO_TOPIC:
             return UnknownTopic(text, hint="run `fluxforge topics apply`")

@@ -130,7 +130,12 @@ class KafkaConsumer:
             if tp in self._positions:
                 raise self._admin.out_of_range(tp, self._positions[tp])
             return
-        raise self._cluster.error(f"{self.group} reading {tp.topic or 'its topics'}", error)
+        failure = self._cluster.error(f"{self.group} reading {tp.topic or 'its topics'}", error)
+        if isinstance(failure, Fenced) and self._held:
+            lost = sorted(self._held)
+            self._forget(lost)
+            self._listener.lost(lost)
+        raise failure
 
     def _on_assign(self, consumer: Consumer, partitions: list[ck.TopicPartition]) -> None:
         tps = _ours(partitions)

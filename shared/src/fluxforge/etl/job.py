@@ -27,6 +27,9 @@ TABLES = ("hf", "bars", "trades", "ticker")
 COMMIT_BYTES = 64_000_000
 """Arrow bytes of rows that may wait; then everything waiting is committed."""
 
+HELD_BYTES, HELD_WRITERS = 256_000_000, 256
+"""What may be held back until all that is stored has been verified; beyond it a run of its own verifies first."""
+
 LOCK_TIMEOUT_S = 5.0
 
 
@@ -95,10 +98,21 @@ def run(
     claim(lake, "etl")
     lake.storage.probe()
     lock = lake.storage.lock("_locks/etl.lock", LOCK_TIMEOUT_S)
+
+    def go(**how: bool) -> Result:
+        return _Run(raw, lake, found, features, bars, tables, on_error, progress, **how).run()
+
     try:
-        return _Run(raw, lake, found, features, bars, tables, on_error, progress).run()
+        return go()
+    except _HeldTooMuch:
+        go(dry=True)
+        return go(hold=False)
     finally:
         lock.release()
+
+
+class _HeldTooMuch(Exception):
+    """New rows wait for stored ones, that lie later in time, to be verified."""
 
 
 def extents(raw: Tree) -> list[Extent]:
@@ -114,7 +128,11 @@ def extents(raw: Tree) -> list[Extent]:
 
 
 class _Run:
-    """One run: feeds, kernels, outputs."""
+    """One run: feeds, kernels, outputs.
+
+    dry   verify only
+    hold  store nothing before all that is stored has been verified
+    """
 
     def __init__(
         self,
@@ -126,18 +144,23 @@ class _Run:
         tables: Sequence[str],
         on_error: OnError,
         progress: Progress,
+        *,
+        dry: bool = False,
+        hold: bool = True,
     ) -> None:
         self._raw, self._extents, self._on_error, self._progress = raw, found, on_error, progress
+        self._dry, self._hold = dry, hold
         self._maker = Maker(features, bars, tables, [extent.chain.partition for extent in found])
         hashes = {"hf": features.hash(), "bars": bars.hash()}
         self._outputs = [
             [
-                Output(lake, extent.chain, extent.first, extent.end, table, hashes.get(table.name, ""))
+                Output(lake, extent.chain, extent.first, extent.end, table, hashes.get(table.name, ""), dry=dry)
                 for table in self._maker.tables
             ]
             for extent in found
         ]
         self._reached = [extent.first for extent in found]
+        self._ended: set[int] = set()
         self._result = Result()
 
     def run(self) -> Result:
@@ -146,23 +169,45 @@ class _Run:
         self._result.chains = len(self._extents)
         total = sum(extent.rows for extent in self._extents)
         feeds = [Feed(i, extent.captured, partial(self._read, i)) for i, extent in enumerate(self._extents)]
-        open_feeds = set(range(len(feeds)))
+        reading = set(range(len(feeds)))
         with ExitStack() as stack:
-            for outputs in self._outputs:
-                for output in outputs:
-                    stack.callback(output.close)
+            for output in self._all():
+                stack.callback(output.close)
             for merged in merge(feeds):
                 self._take(merged)
                 self._progress(self._result.events, total)
-                for i in [i for i in open_feeds if feeds[i].done and not feeds[i].holds]:
-                    open_feeds.discard(i)
-                    self._finish(i)
-                if sum(output.bytes for outputs in self._outputs for output in outputs) >= COMMIT_BYTES:
-                    for i in open_feeds:
-                        self._commit(i, self._reached[i])
-            for i in open_feeds:
-                self._finish(i)
+                ended = {i for i in reading if feeds[i].done and not feeds[i].holds}
+                reading -= ended
+                self._settle(reading, ended)
+            self._settle(set(), reading)
         return self._result
+
+    def _all(self) -> Iterator[Output]:
+        return (output for outputs in self._outputs for output in outputs)
+
+    def _settle(self, reading: set[int], ended: set[int]) -> None:
+        """Verify what has come out again; store what is new, once nothing stored is left to verify."""
+        for i in ended:
+            self._reached[i] = self._extents[i].end  # holes behind the last event included
+        for i in reading | ended:
+            for output in self._outputs[i]:
+                output.verify(self._reached[i])
+        self._ended |= ended
+        waiting = sum(output.bytes for output in self._all())
+        if self._dry:
+            return
+        if self._hold and not all(output.verified for output in self._all()):
+            if waiting >= HELD_BYTES or sum(output.is_open for output in self._all()) > HELD_WRITERS:
+                raise _HeldTooMuch
+            return
+        for i in self._ended:
+            self._commit(i)
+            for output in self._outputs[i]:
+                output.close()
+        self._ended.clear()
+        if waiting >= COMMIT_BYTES:
+            for i in reading:
+                self._commit(i)
 
     def _read(self, i: int) -> Iterator[BronzeBatch]:
         return bronze.read_batches(self._raw, self._extents[i].chain, self._maker.slot, on_error=self._on_error)
@@ -185,14 +230,8 @@ class _Run:
     def _output(self, i: int, table: str) -> Output:
         return next(output for output in self._outputs[i] if output.table.name == table)
 
-    def _commit(self, i: int, next_offset: int) -> None:
+    def _commit(self, i: int) -> None:
         for output in self._outputs[i]:
-            record = output.commit(next_offset)
+            record = output.commit(self._reached[i])
             if record is not None:
                 self._result.rows[output.table.name] += record.rows
-
-    def _finish(self, i: int) -> None:
-        """A chain has been read to its end, holes behind its last event included."""
-        self._commit(i, self._extents[i].end)
-        for output in self._outputs[i]:
-            output.close()

@@ -1,0 +1,132 @@
+"""`python -m collector` as an operator runs it: the check, the run, the signal, what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fluxforge.events import Reset, Trade
+from fluxforge.log import open_log
+from fluxforge.topics import Topics
+from on_loop import on_loop
+from raw_log import KeyReader, read_all
+from simulator.server import Simulator
+from simulator.synthetic import SyntheticMarket
+
+
+def configure(tmp_path: Path, simulator: Simulator, **more: object) -> Path:
+    config = {
+        "broker": {"url": f"sqlite:///{tmp_path / 'raw.db'}"},
+        "binance": {"symbols": ["BTC/USDT"], "rest": simulator.url, "ws": simulator.ws_url},
+        "metrics": {"port": None},
+        "ingestion": {"stats_interval": 1},
+        **more,
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+async def collector(config: Path, *options: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "collector", "--config", str(config), *options,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=config.parent,
+    )  # fmt: skip
+
+
+async def said(process: asyncio.subprocess.Process) -> tuple[int, str]:
+    async with asyncio.timeout(40):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode() + err.decode()
+
+
+@on_loop
+async def test_sigterm_drains_and_leaves_everything_in_the_log(tmp_path: Path):
+    async with Simulator(SyntheticMarket(symbols=1, rate=300, seed=2), speed=1.0) as simulator:
+        process = await collector(configure(tmp_path, simulator))
+        assert process.stderr is not None
+        lines: list[str] = []
+        async with asyncio.timeout(30):
+            while not any("trade=" in line for line in lines):
+                lines.append((await process.stderr.readline()).decode())
+        process.send_signal(signal.SIGTERM)
+        code, rest = await said(process)
+    assert code == 0, rest
+    log = open_log(f"sqlite:///{tmp_path / 'raw.db'}")
+    [events] = read_all(log).values()
+    reader = KeyReader().read(events)
+    assert reader.has_book
+    assert reader.unexcused_trade_gaps == 0
+    assert f"book_delta={reader.diffs} " in rest, "the last line counts what the log holds"
+    assert f"trade={reader.trades} " in rest
+    assert "queue=0" in rest
+    log.close()
+
+
+@on_loop
+async def test_a_restart_says_what_it_may_have_missed_and_goes_on(tmp_path: Path):
+    async with Simulator(SyntheticMarket(symbols=1, rate=300, seed=2), speed=1.0) as simulator:
+        config = configure(tmp_path, simulator)
+        for _ in range(2):
+            process = await collector(config)
+            assert process.stderr is not None
+            async with asyncio.timeout(30):
+                while b"trade=" not in await process.stderr.readline():
+                    pass
+            process.kill()
+            await said(process)
+    log = open_log(f"sqlite:///{tmp_path / 'raw.db'}")
+    [events] = read_all(log).values()
+    reader = KeyReader().read(events)
+    assert reader.unexcused_trade_gaps == 0
+    starts = [at for at, event in enumerate(events) if isinstance(event, Reset)]
+    assert len(starts) == 2
+    assert starts[0] == 0
+    assert events[starts[0]].connection != events[starts[1]].connection
+    assert all(event.incomplete for event in events if isinstance(event, Reset))
+    assert any(isinstance(event, Trade) for event in events[starts[1] :])
+    log.close()
+
+
+@on_loop
+async def test_check_names_what_is_well_and_what_is_not(tmp_path: Path):
+    async with Simulator(SyntheticMarket(symbols=2)) as simulator:
+        config = configure(tmp_path, simulator)
+        code, text = await said(await collector(config, "--check"))
+        assert code == 0, text
+        assert "market.raw will be created with 4 partitions" in text
+        log = open_log(f"sqlite:///{tmp_path / 'raw.db'}")
+        log.create(Topics().specs(4))
+        log.close()
+        code, text = await said(await collector(config, "--check"))
+        assert code == 0, text
+        assert "4 partitions" in text
+        assert "binance: reached, 1 of 1 symbols are listed" in text
+        config = configure(
+            tmp_path, simulator, binance={"symbols": ["BTC/USTD"], "rest": simulator.url, "ws": simulator.ws_url}
+        )
+        code, text = await said(await collector(config, "--check"))
+        assert code == 1
+        assert "BTC/USTD" in text
+        assert "BTC/USDT" in text
+    code, text = await said(await collector(config, "--check"))
+    assert code == 1
+    assert "cannot be reached" in text
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+@on_loop
+async def test_nothing_configured_is_said(tmp_path: Path, options: tuple[str, ...]):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        yaml.safe_dump({"broker": {"url": f"sqlite:///{tmp_path / 'raw.db'}"}, "metrics": {"port": None}})
+    )
+    code, text = await said(await collector(config, *options))
+    assert code == 2
+    assert "no exchange is configured" in text

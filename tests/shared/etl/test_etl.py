@@ -1,0 +1,278 @@
+"""Batch over Bronze: the rows of the kernels and of the live processors, once, whatever was imported when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from bar_builder.processor import BarProcessor
+from feature_engine.processor import FeatureProcessor
+from fluxforge import bronze, codec, etl, rows
+from fluxforge.bronze import BronzeWriter
+from fluxforge.errors import ConfigError, SegmentError, StorageError
+from fluxforge.etl import job
+from fluxforge.files import Chain, ChainId, chains, commits
+from fluxforge.kernels.config import BarConfig, FeatureConfig
+from fluxforge.lake import LakeWriter, lake_tree, scan
+from fluxforge.log import Record
+from fluxforge.processor.decode import Decoder
+from fluxforge.topics import Topics
+from fluxforge_cli.importer import land
+from fluxforge_cli.importer.ccxt_ndjson import parse
+
+T0 = 1_700_000_000
+MS = 1_000_000
+FEATURES, BARS = FeatureConfig(hf_emit_interval=0.5), BarConfig(durations=(1, 5, 60))
+
+
+def history(seed: int, start: int, seconds: int, symbols: Sequence[str] = ("A/B", "C/D")) -> list[bytes]:
+    """ccxt lines of a few symbols: books, trades, tickers, some of them late or invalid."""
+    rng = Random(seed)
+    lines = []
+    for tick in range(seconds * 4):
+        now = (T0 + start) * 1000 + tick * 250
+        symbol = rng.choice(symbols)
+        stamp = now - rng.choice([5, 5, 5, 3000])
+        middle, levels = 100 + rng.uniform(-1, 1), range(rng.randint(1, 12))
+        book = {
+            "bids": [[middle - 0.013 * (k + 1), rng.uniform(0.1, 9)] for k in levels],
+            "asks": [[middle + 0.017 * k - (0.5 if rng.random() < 0.03 else 0), rng.uniform(0.1, 9)] for k in levels],
+        }
+        trades = [
+            {
+                "id": f"{tick}-{i}",
+                "price": middle,
+                "amount": rng.uniform(0.1, 3),
+                "side": rng.choice(["buy", "sell", None]),
+            }
+            for i in range(rng.randint(1, 3))
+        ]
+        ticker = {"bid": middle - 0.1, "ask": middle + 0.1, "last": rng.choice([None, middle])}
+        channel, data = rng.choice([("orderbook", book), ("orderbook", book), ("trades", trades), ("ticker", ticker)])
+        stamped = [t | {"timestamp": stamp} for t in data] if isinstance(data, list) else data | {"timestamp": stamp}
+        message = {"exchange": "x", "symbol": symbol, "channel": channel, "capture_ts": now * MS, "data": stamped}
+        lines.append(json.dumps(message).encode())
+    return lines
+
+
+def bring(data: Path, name: str, lines: Sequence[bytes]) -> None:
+    path = data / name
+    data.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\n".join(lines))
+    (landed,) = land([path], "ccxt-ndjson", data)
+    assert landed.bad == 0
+
+
+def run(data: Path, output: Path | None = None, **options: Any) -> etl.Result:
+    return etl.run(data, output, features=FEATURES, bars=BARS, **options)
+
+
+def lake(root: Path) -> dict[str, pa.Table]:
+    """Every table, sorted so that only the rows and their bits matter; where a row came from left out."""
+    found = {}
+    for table in etl.TABLES:
+        whole = scan(root, table).to_table().drop(["source_offset", "source_partition"])
+        by = [n for n in ("symbol", "duration", "timestamp", "capture_ts", "id", "bid") if n in whole.column_names]
+        found[table] = whole.sort_by([(name, "ascending") for name in by])
+    return found
+
+
+def same(one: dict[str, pa.Table], other: dict[str, pa.Table]) -> None:
+    for table in etl.TABLES:
+        assert one[table].num_rows > 0
+        assert one[table].equals(other[table]), table
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """One file of 90 s, made into a lake in one run."""
+    data = tmp_path / "whole"
+    bring(data, "all", history(1, 0, 90))
+    run(data)
+    return data
+
+
+def test_a_second_run_with_nothing_new_does_nothing(whole: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (whole / "processed").rglob("*.*")}
+    assert run(whole) == etl.Result()
+    assert {path: path.stat().st_mtime_ns for path in (whole / "processed").rglob("*.*")} == before
+
+
+def test_state_goes_on_from_file_to_file(tmp_path: Path, whole: Path) -> None:
+    lines = history(1, 0, 90)
+    parts = tmp_path / "parts"
+    for i, at in enumerate(range(0, len(lines), 70)):
+        bring(parts, f"{9 - i}", lines[at : at + 70])
+    run(parts)
+    same(lake(parts), lake(whole))
+
+
+def test_a_later_file_is_added_exactly(tmp_path: Path, whole: Path) -> None:
+    lines = history(1, 0, 90)
+    grown = tmp_path / "grown"
+    bring(grown, "first", lines[:200])
+    first = run(grown)
+    bring(grown, "second", lines[200:])
+    second = run(grown)
+    same(lake(grown), lake(whole))
+    assert all(second.rows[table] > 0 and first.rows[table] > 0 for table in etl.TABLES)
+
+
+def test_files_that_overlap_are_interleaved_by_capture_time(tmp_path: Path, whole: Path) -> None:
+    lines = history(1, 0, 90)
+    split = tmp_path / "split"
+    for channel in ("trades", "orderbook", "ticker"):
+        bring(split, channel, [line for line in lines if json.loads(line)["channel"] == channel])
+    run(split)
+    same(lake(split), lake(whole))
+
+
+@pytest.mark.parametrize("held_bytes", [job.HELD_BYTES, 0])
+def test_events_that_belong_before_what_is_stored_are_refused(
+    tmp_path: Path, held_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "HELD_BYTES", held_bytes)
+    data = tmp_path / "data"
+    bring(data, "later", history(1, 60, 30))
+    run(data)
+    stored = lake(data)
+    bring(data, "earlier", history(2, 0, 30))
+    with pytest.raises(StorageError, match="come out otherwise than they are stored"):
+        run(data)
+    fresh = tmp_path / "fresh"
+    run(data, fresh)
+    same(stored, lake(data))
+    assert lake(fresh)["hf"].num_rows > stored["hf"].num_rows
+
+
+@pytest.mark.parametrize("held_bytes", [job.HELD_BYTES, 0])
+def test_a_file_of_other_symbols_may_come_at_any_time(
+    tmp_path: Path, held_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "HELD_BYTES", held_bytes)
+    data = tmp_path / "data"
+    bring(data, "later", history(1, 60, 30, ("A/B",)))
+    run(data)
+    bring(data, "earlier", history(2, 0, 30, ("C/D",)))
+    run(data)
+    both = tmp_path / "both"
+    run(data, both)
+    same(lake(data), lake(both))
+
+
+def test_a_run_that_was_cut_off_goes_on(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "COMMIT_BYTES", 1)
+    lines = history(1, 0, 90)
+    data = tmp_path / "data"
+    for at in range(0, len(lines), 120):
+        bring(data, f"{at}", lines[at : at + 120])
+
+    def interrupt(after: int) -> Callable[[int, int], None]:
+        def check(done: int, _total: int) -> None:
+            if done >= after:
+                raise KeyboardInterrupt
+
+        return check
+
+    for after in (100, 350):
+        with pytest.raises(KeyboardInterrupt):
+            run(data, progress=interrupt(after))
+    run(data)
+    same(lake(data), lake(whole))
+
+
+def test_rows_are_those_of_the_live_processors(tmp_path: Path) -> None:
+    """A raw partition to Bronze and on to the lake, and the same records through both services to the lake."""
+    events = []
+    for line in history(3, 0, 60):
+        events += parse(line, "f")[0]
+    records = [
+        Record(2, 7 * i, e.capture_ts // MS, e.key.encode(), codec.encode(e), codec.headers(e))
+        for i, e in enumerate(events)
+    ]
+    batch, live = tmp_path / "batch", tmp_path / "live"
+    chain = ChainId("cluster", "market.raw", 2)
+    with closing(Chain.open(bronze.tree(batch), chain, first=0)) as open_chain:
+        writer = BronzeWriter(open_chain)
+        for at in range(0, len(records), 50):
+            writer.append(records[at : at + 50])
+            writer.commit(records[at : at + 50][-1].offset + 1)
+    run(batch)
+    topics = Topics()
+    tables = {
+        topics.features: rows.hf_table(FEATURES),
+        topics.trades: rows.TRADES,
+        topics.ticker: rows.TICKER,
+        topics.bars: rows.BARS,
+    }
+    found: dict[str, list[dict[str, Any]]] = {topic: [] for topic in tables}
+    for processor in (FeatureProcessor(FEATURES, topics), BarProcessor(BARS, topics)):
+        kernel = processor.kernel()
+        decoder = Decoder(2, kernel.arena.slot)
+        for at in range(0, len(records), 33):
+            decoded = decoder.decode(records[at : at + 33])
+            for emitted in processor.outputs(kernel.run(decoded.batch), decoded):
+                if emitted.output.topic in tables:
+                    found[emitted.output.topic].append(rows.decode(emitted.output.value))
+    for topic, table in tables.items():
+        with LakeWriter.open(lake_tree(live), table, ChainId("cluster", topic, 2), first=0) as lake_writer:
+            lake_writer.add(found[topic])
+            lake_writer.commit(len(found[topic]))
+    for table in etl.TABLES:
+        ours, theirs = (scan(root, table).to_table() for root in (batch, live))
+        order = [(n, "ascending") for n in ("source_offset", "duration", "timestamp", "id") if n in ours.column_names]
+        assert ours.num_rows > 0
+        assert ours.sort_by(order).equals(theirs.sort_by(order)), table
+
+
+def test_what_must_not_mix_is_refused(tmp_path: Path, whole: Path) -> None:
+    with pytest.raises(StorageError, match="of configuration"):
+        etl.run(whole, features=FeatureConfig(), bars=BARS)
+    live = tmp_path / "live"
+    with LakeWriter.open(lake_tree(live), rows.TICKER, ChainId("id", "market.ticker", 0), first=0) as writer:
+        writer.commit(5)
+    with pytest.raises(StorageError, match=r"live pipeline.*--output"):
+        run(whole, live)
+    with pytest.raises(ConfigError, match="mode 'date'"):
+        run(whole, mode="date")
+    with pytest.raises(ConfigError, match="no table quotes"):
+        run(whole, tables=["hf", "quotes"])
+    with pytest.raises(StorageError, match="no committed Bronze"):
+        run(tmp_path / "nothing")
+
+
+def test_a_channel_that_is_switched_off_is_not_made(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    bring(data, "all", history(1, 0, 30))
+    assert set(run(data, tables=["bars", "trades"]).rows) == {"bars", "trades"}
+    with pytest.raises(StorageError, match="no committed hf rows"):
+        scan(data, "hf")
+
+
+def test_a_segment_that_cannot_be_read_is_named(whole: Path, tmp_path: Path) -> None:
+    segment = next((whole / "raw" / "ready").rglob("orderbook/*.parquet"))
+    content = segment.read_bytes()
+    segment.write_bytes(content[:-30])
+    with pytest.raises(SegmentError, match=segment.name):
+        run(whole, tmp_path / "stop")
+    named: list[SegmentError] = []
+    result = run(whole, tmp_path / "go-on", on_error=named.append)
+    assert [segment.name in str(error) for error in named] == [True]
+    assert result.rows["trades"] > 0
+
+
+def test_offsets_tile_and_meta_tells_the_road(whole: Path) -> None:
+    tree = lake_tree(whole)
+    for chain in chains(tree):
+        records = list(commits(tree, chain))
+        assert records[0].start == 1
+        assert [r.start for r in records[1:]] == [r.next_offset for r in records[:-1]]
+        assert {r.meta["road"] for r in records} == {"etl"}
+        assert records[-1].next_offset == 361
