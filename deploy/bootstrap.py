@@ -73,9 +73,11 @@ def by_pip() -> str | None:
 def by_wheel() -> str:
     """Fetch uv's wheel from the index, check its sha256 and take the one program out of it."""
     index = (os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL") or PUBLIC_INDEX).rstrip("/")
-    url, sha256 = newest_wheel(*_get(f"{index}/uv/"), tags())
+    page = f"{index}/uv/"
+    url, sha256 = newest_wheel(*_get(page, page), tags())
+    url = urllib.parse.urljoin(_bare(page), url)
     print(f"bootstrap: fetching {url.rsplit('/', 1)[-1]} into .tools", flush=True)
-    wheel, _ = _get(url)
+    wheel, _ = _get(url, page)
     found = hashlib.sha256(wheel).hexdigest()
     if found != sha256:
         raise BootstrapError(f"{url}: sha256 is {found}, the index says {sha256}")
@@ -131,32 +133,26 @@ def _of_html(page: bytes) -> list[tuple[str, str, str]]:
     return links
 
 
-def _get(url: str) -> tuple[bytes, str]:
-    """Body and content type; credentials in the address become a header."""
-    parts = urllib.parse.urlsplit(url)
+def _get(url: str, page: str) -> tuple[bytes, str]:
+    """Body and content type. Credentials in the index page's address become a header, for its own host alone."""
     headers = {"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.5, */*;q=0.1"}
-    if parts.username:
-        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+    bare, owner = _bare(url), urllib.parse.urlsplit(page)
+    if owner.username and urllib.parse.urlsplit(bare).netloc == urllib.parse.urlsplit(_bare(page)).netloc:
+        pair = f"{urllib.parse.unquote(owner.username)}:{urllib.parse.unquote(owner.password or '')}"
         headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    bare = urllib.parse.urlunsplit(parts)
     try:
         context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or os.environ.get("PIP_CERT"))
-        with urllib.request.urlopen(
-            urllib.request.Request(bare, headers=headers), timeout=120, context=context
-        ) as answer:
-            body: bytes = answer.read()
-            kind = answer.headers.get("Content-Type", "")
-            base = answer.url
+        request = urllib.request.Request(bare, headers=headers)
+        with urllib.request.urlopen(request, timeout=120, context=context) as answer:
+            return answer.read(), answer.headers.get("Content-Type", "")
     except (OSError, ValueError) as error:
         raise BootstrapError(f"{bare}: {getattr(error, 'reason', error)}") from None
-    if "html" in kind:  # links of an HTML index are relative to it
-        body = re.sub(rb'href="(?!https?:)([^"]+)"', lambda m: b'href="%s"' % _joined(base, m[1]), body)
-    return body, kind
 
 
-def _joined(base: str, link: bytes) -> bytes:
-    return urllib.parse.urljoin(base, link.decode()).encode()
+def _bare(url: str) -> str:
+    """The address without credentials."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _runs(command: list[str]) -> bool:

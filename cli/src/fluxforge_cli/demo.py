@@ -108,7 +108,7 @@ def _run(root: Path, market: Sequence[str], seconds: float, stop: Stop, display:
         config = root / "config.yaml"
         config.write_text(yaml.safe_dump(_config(root, url), sort_keys=False))
         settings = load(config, environ={})
-        run = Run("FluxForge demo", settings, root / "logs", environ, display.show, seconds=seconds, from_end=False)
+        run = Run("FluxForge demo", settings, root / "logs", environ, display, seconds=seconds, from_end=False)
         run.adopt(exchange, simulator)
         readers = plan.consumers(run.topics, config)
         lakes = plan.lakes(run.topics, config)

@@ -40,7 +40,7 @@ def up(
     service.on_signals(stop)
     with choose(console(stderr=as_json), plain=not ui) as display:
         compile_kernels(display, stop)
-        run = Run("FluxForge", settings, root / "logs", os.environ, display.show, seconds=seconds, from_end=True)
+        run = Run("FluxForge", settings, root / "logs", os.environ, display, seconds=seconds, from_end=True)
         try:
             readers = plan.consumers(run.topics, loaded.file)
             lakes = plan.lakes(run.topics, loaded.file)

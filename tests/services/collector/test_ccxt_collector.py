@@ -179,9 +179,7 @@ async def test_an_unknown_symbol_is_named_and_the_others_go_on(tmp_path: Path, c
         assert "nearest: BTC/USDT" in caplog.text
         run.log.close()
         with pytest.raises(UnknownSymbol, match="FOO/BAR"):
-            async with running(tmp_path, replace(config, symbols=("FOO/BAR",))) as run:
-                await asyncio.sleep(5)
-                await run.until(lambda: False, within=5)
+            await Run(f"sqlite:///{tmp_path / 'none.db'}", replace(config, symbols=("FOO/BAR",))).collector.run()
 
 
 def test_an_unknown_exchange_names_its_neighbours():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from collector.backoff import Backoff
 from collector.clock_source import BOOKS, ClockChoice
+from collector.patience import Patience
 from collector.silence import Silence
 from collector.skew import Skew
 from fluxforge.clock import NS
@@ -91,3 +92,49 @@ def test_without_books_the_exchanges_times_are_taken():
     choice = ClockChoice(follows_books=True)
     choice.give_up()
     assert choice.clock is ClockSource.EXCHANGE
+
+
+def feed(patience: Patience, start: float, stop: float, every: float) -> float:
+    """Data each `every` s from `start` to `stop`; nothing may expire meanwhile."""
+    now = start
+    while now < stop:
+        assert not patience.expired(now)
+        patience.heard(now)
+        now += every
+    return now - every
+
+
+def test_a_busy_socket_that_falls_silent_is_dead_after_the_base():
+    patience = Patience(20.0, now=0.0)
+    last = feed(patience, 0.0, 100.0, 0.1)
+    assert not patience.expired(last + 20.0)
+    assert patience.expired(last + 20.1)
+
+
+def test_patience_doubles_while_every_new_socket_is_silent_too():
+    patience, now, waits = Patience(20.0, now=0.0), 0.0, []
+    for _ in range(8):
+        patience.opened(now)
+        waits.append(patience.limit)
+        assert not patience.expired(now + patience.limit)
+        now += patience.limit + 0.1
+        assert patience.expired(now)
+    assert waits == [20, 40, 80, 160, 320, 600, 600, 600]
+
+
+def test_a_thin_market_is_learned_and_forgotten():
+    patience = Patience(20.0, now=0.0)
+    now = 0.0
+    patience.heard(now)
+    assert patience.expired(now + 21)
+    patience.opened(21.0)
+    patience.heard(30.0)
+    assert patience.limit == 40, "nine silent seconds on a new socket: the market was silent"
+    assert not patience.expired(69.0)
+    last = feed(patience, 69.0, 120.0, 0.2)
+    assert patience.limit == 20, "a busy market again"
+    assert patience.expired(last + 20.1)
+    patience.opened(last + 21)
+    patience.heard(last + 21.5)
+    patience.heard(last + 90.0)
+    assert patience.limit == 20, "data at once on a new socket: the stall was one"

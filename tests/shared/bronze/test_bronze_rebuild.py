@@ -109,7 +109,7 @@ def store(data: Path, stored: Sequence[Record], raw_format: RawFormat = "parquet
 
 
 @pytest.mark.parametrize("raw_format", FORMATS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(stored=records(), cuts=st.integers(1, 3))
 def test_records_come_back_byte_for_byte(raw_format: RawFormat, stored: list[Record], cuts: int) -> None:
     with TemporaryDirectory(dir=MEMORY) as folder:
@@ -118,7 +118,7 @@ def test_records_come_back_byte_for_byte(raw_format: RawFormat, stored: list[Rec
 
 
 @pytest.mark.parametrize("raw_format", FORMATS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(stored=records(), cuts=st.integers(1, 3))
 def test_batches_from_columns_equal_batches_from_events(raw_format: RawFormat, stored: list[Record], cuts: int) -> None:
     decoded = [(record.offset, event) for record in stored if (event := _decoded(record.value)) is not None]

@@ -15,7 +15,7 @@ import pytest
 from bar_builder.processor import BarProcessor
 from feature_engine.processor import FeatureProcessor
 from fluxforge import bronze, codec, etl, rows
-from fluxforge.bronze import BronzeWriter
+from fluxforge.bronze import BronzeWriter, RawFormat
 from fluxforge.errors import ConfigError, SegmentError, StorageError
 from fluxforge.etl import job
 from fluxforge.files import Chain, ChainId, chains, commits
@@ -188,7 +188,8 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path: Path, whole: Path, monkeypatch
     same(lake(data), lake(whole))
 
 
-def test_rows_are_those_of_the_live_processors(tmp_path: Path) -> None:
+@pytest.mark.parametrize("raw_format", ["parquet", "ndjson"])
+def test_rows_are_those_of_the_live_processors(tmp_path: Path, raw_format: RawFormat) -> None:
     """A raw partition to Bronze and on to the lake, and the same records through both services to the lake."""
     events = []
     for line in history(3, 0, 60):
@@ -200,7 +201,7 @@ def test_rows_are_those_of_the_live_processors(tmp_path: Path) -> None:
     batch, live = tmp_path / "batch", tmp_path / "live"
     chain = ChainId("cluster", "market.raw", 2)
     with closing(Chain.open(bronze.tree(batch), chain, first=0)) as open_chain:
-        writer = BronzeWriter(open_chain)
+        writer = BronzeWriter(open_chain, raw_format)
         for at in range(0, len(records), 50):
             writer.append(records[at : at + 50])
             writer.commit(records[at : at + 50][-1].offset + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fluxforge import service
@@ -13,6 +13,7 @@ from fluxforge.lake.layout import lake_tree
 from fluxforge.service import Stop
 from fluxforge.settings import Settings
 from fluxforge_cli.pipeline.child import Child, State
+from fluxforge_cli.pipeline.display import Display
 from fluxforge_cli.pipeline.picture import Picture, ServiceLine, percentiles
 from fluxforge_cli.pipeline.plan import Program
 from fluxforge_cli.pipeline.probe import Probe, Reading
@@ -31,7 +32,7 @@ RECENT = 20_000
 
 
 class Run:
-    """Programs of one pipeline under supervision. `show` gets a new picture a few times a second."""
+    """Programs of one pipeline under supervision; `display` gets a new picture a few times a second."""
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class Run:
         settings: Settings,
         logs: Path,
         environ: Mapping[str, str],
-        show: Callable[[Picture], None],
+        display: Display,
         *,
         seconds: float | None,
         from_end: bool,
@@ -48,7 +49,7 @@ class Run:
         self.settings = settings
         self.from_start = not from_end
         self.children: dict[str, Child] = {}
-        self._title, self._logs, self._environ, self._show = title, logs, environ, show
+        self._title, self._logs, self._environ, self._display = title, logs, environ, display
         self._seconds, self._clock = seconds, clock or SystemClock()
         self._programs: dict[str, Program] = {}
         self._probes: dict[str, Probe] = {}
@@ -176,7 +177,10 @@ class Run:
     def step(self, phase: str) -> None:
         """Look after the children, take what is new, show it. Raises PipelineFailed when a child cannot be kept up."""
         for child in self.children.values():
+            before = child.state
             child.poll()
+            if child.state is State.WAITING and before is not State.WAITING:
+                self._display.say(f"{child.name} died (exit code {child.exit_code}) and is restarted; see {child.log}")
             if child.given_up:
                 raise child.failure(f"keeps failing (exit code {child.exit_code})")
         self.watch.read()
@@ -186,7 +190,7 @@ class Run:
             self._looked = now
         if now - self._shown >= 0.25:
             self._shown = now
-            self._show(self.picture(phase))
+            self._display.show(self.picture(phase))
 
     def picture(self, phase: str) -> Picture:
         """This moment."""

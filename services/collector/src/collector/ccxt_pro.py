@@ -23,6 +23,7 @@ from collector.ccxt_events import book_of, ticker_of, trade_of
 from collector.ccxt_tap import Line, Tap
 from collector.clock_source import ClockChoice
 from collector.identity import Stamp
+from collector.patience import Patience
 from collector.pipeline import Pipeline
 from collector.seen import Seen
 from collector.silence import Silence
@@ -41,7 +42,6 @@ TRADES_LIMIT = 10_000
 """Trades ccxt keeps between two awaits; more would be lost."""
 HOLD_S = 10.0
 DECIDE_S = 10.0
-MAX_PATIENCE_S = 600.0
 METHODS = {"orderbook": "watchOrderBook", "trades": "watchTrades", "ticker": "watchTicker"}
 
 _WITH_BID_AND_ASK = {"watchTicker": {"name": "ticker"}, "watchTickers": {"name": "ticker"}}
@@ -136,14 +136,14 @@ class CcxtCollector:
     def __init__(self, config: CcxtConfig, pipeline: Pipeline, stats: Stats, clock: Clock) -> None:
         self._config, self._pipeline, self._stats, self._clock = config, pipeline, stats, clock
         self._labels = ("ccxt", config.exchange)
+        self._patience: dict[str, Patience] = {}
         self._exchange = make_exchange(config)
-        self._tap = Tap(self._exchange, config.collector, clock, self._frame, self._bad_frame)
+        self._tap = Tap(self._exchange, config.collector, clock, self._opened, self._frame, self._bad_frame)
         self._skew = Skew()
         self._choice = ClockChoice(follows_books="orderbook" in config.channels)
         self._undecided: list[AnyEvent] = []
         self._keys: dict[str, _Key] = {}
         self._silence = Silence((), 0)
-        self._silent: dict[str, int] = {}
         self._consume = {"orderbook": self._book, "trades": self._trades, "ticker": self._ticker}
         self._undecided_until = clock.monotonic() + DECIDE_S
 
@@ -355,8 +355,8 @@ class CcxtCollector:
             if self._choice.clock is None and mono > self._undecided_until:
                 self._choice.give_up()
                 self._decided()
-            for url, line in list(self._tap.lines.items()):
-                self._end_if_silent(url, line, mono)
+            for line in list(self._tap.lines.values()):
+                self._end_if_silent(line, mono)
             metrics.CONNECTED.labels(*self._labels).set(sum(line.open for line in self._tap.lines.values()))
             if self._skew.known:
                 metrics.SKEW.labels(*self._labels).set(self._skew.value / NS)
@@ -369,18 +369,11 @@ class CcxtCollector:
                     key = sound[name]
                     self._put(key, Heartbeat(**self._stamp(key, self._config.channels[0]), ts=ts))
 
-    def _end_if_silent(self, url: str, line: Line, mono: float) -> None:
-        if not line.open:
-            return
-        if line.useful:
-            self._silent[url] = 0
-        patience = self._config.stall_timeout
-        patience = max(patience, min(patience * 2 ** self._silent.get(url, 0), MAX_PATIENCE_S))
-        if mono - line.data > patience:
-            if not line.useful:
-                self._silent[url] = self._silent.get(url, 0) + 1
+    def _end_if_silent(self, line: Line, mono: float) -> None:
+        patience = self._patience[line.url]
+        if line.open and patience.expired(mono):
             self._stats.add(metrics.DISCONNECTS, *self._labels, "stalled")
-            line.client.on_error(ccxt.NetworkError(f"connected, but no data for {mono - line.data:.1f} s"))
+            line.client.on_error(ccxt.NetworkError(f"connected, but no data for {patience.silence(mono):.1f} s"))
 
     def _sound(self, key: _Key, mono: float) -> bool:
         lines = [line for channel in self._config.channels if (line := self._tap.line(channel, key.symbol))]
@@ -391,12 +384,18 @@ class CcxtCollector:
     def _heard(self, line: Line) -> float:
         pong_ms = line.client.lastPong
         if pong_ms is None:
-            return line.data
+            return line.heard
         since_pong = self._clock.now() / NS - float(pong_ms) / 1000
-        return max(line.data, self._clock.monotonic() - since_pong)
+        return max(line.heard, self._clock.monotonic() - since_pong)
+
+    def _opened(self, line: Line) -> None:
+        now = self._clock.monotonic()
+        self._patience.setdefault(line.url, Patience(self._config.stall_timeout, now)).opened(now)
+        self._stats.add(metrics.CONNECTS, *self._labels)
 
     def _frame(self, line: Line) -> None:
         self._stats.add(metrics.FRAMES, *self._labels)
+        self._patience[line.url].heard(line.heard)
 
     def _bad_frame(self, line: Line, data: Any, error: Exception) -> None:
         self._stats.add(metrics.BAD_FRAMES, *self._labels)

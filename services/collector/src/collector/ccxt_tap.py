@@ -15,13 +15,12 @@ from fluxforge.clock import Clock
 
 
 class Line:
-    """One socket of an exchange instance. Times are monotonic s."""
+    """One socket of an exchange instance; `heard`: when its last frame came, monotonic s."""
 
-    def __init__(self, client: Any, collector: str, now: float) -> None:
-        self.client = client
+    def __init__(self, client: Any, url: str, collector: str, now: float) -> None:
+        self.client, self.url = client, url
         self.id = f"{collector}-{urandom(4).hex()}"
-        self.opened = self.data = now
-        self.useful = False
+        self.heard = now
 
     @property
     def open(self) -> bool:
@@ -32,6 +31,7 @@ class Line:
 class Tap:
     """The sockets of one ccxt.pro exchange.
 
+    opened(line)       called for a new socket
     frame(line)        called for every frame
     bad(line, raw, e)  called for a frame that ccxt's handlers could not take; the socket lives on
     lines              by URL
@@ -43,13 +43,15 @@ class Tap:
         exchange: Any,
         collector: str,
         clock: Clock,
+        opened: Callable[[Line], None],
         frame: Callable[[Line], None],
         bad: Callable[[Line, Any, Exception], None],
     ) -> None:
         self.lines: dict[str, Line] = {}
         self.updates: Counter[str] = Counter()
         self._of: dict[tuple[str, str], Line] = {}
-        self._collector, self._clock, self._on_frame, self._on_bad = collector, clock, frame, bad
+        self._collector, self._clock = collector, clock
+        self._on_open, self._on_frame, self._on_bad = opened, frame, bad
         self._make_client = exchange.client
         exchange.client = self._client
 
@@ -65,15 +67,16 @@ class Tap:
         client = self._make_client(url)
         line = self.lines.get(url)
         if line is None or line.client is not client:
-            self.lines[url] = self._wrap(client)
+            self.lines[url] = self._wrap(client, url)
+            self._on_open(self.lines[url])
         return client
 
-    def _wrap(self, client: Any) -> Line:
-        line = Line(client, self._collector, self._clock.monotonic())
+    def _wrap(self, client: Any, url: str) -> Line:
+        line = Line(client, url, self._collector, self._clock.monotonic())
         handle, resolve = client.handle_text_or_binary_message, client.resolve
 
         def tapped_handle(data: Any) -> None:
-            line.data = self._clock.monotonic()
+            line.heard = self._clock.monotonic()
             self._on_frame(line)
             try:
                 handle(data)
@@ -99,7 +102,6 @@ class Tap:
         symbol = found.get("symbol")
         if symbol is None:
             return
-        line.useful = True
         if "bids" in found and "asks" in found:
             self.updates[symbol] += 1
             self._of["orderbook", symbol] = line

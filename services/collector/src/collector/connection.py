@@ -17,6 +17,7 @@ from collector.binance import BinanceParser, Endpoints, Reply, RestBook, streams
 from collector.binance_rest import BinanceRest, RestError
 from collector.identity import Identity
 from collector.market import Market
+from collector.patience import Patience
 from collector.pipeline import Pipeline
 from collector.silence import Silence
 from collector.skew import Skew
@@ -38,7 +39,6 @@ GRACE_S = 3.0
 """A new connection gets at least this long to fetch them."""
 QUIET_BOOK_S = 0.5
 """A symbol without a diff gets its snapshot after this long."""
-MAX_PATIENCE_S = 600.0
 PARAMS_PER_SUBSCRIBE = 100
 FRAMES_PER_TURN = 200
 """Frames handled before the loop's other tasks get their turn."""
@@ -75,11 +75,7 @@ class NativeConfig:
 
 
 class Connection:
-    """Connects, subscribes, reads, and does it again; `symbols` is native → unified.
-
-    A socket without data for `stall_timeout` is dead even if it answers pings. When the one after it is silent too, it
-    is the market that sleeps, and patience doubles with every silent connection, up to ten minutes.
-    """
+    """Connects, subscribes, reads, and does it again; `symbols` is native → unified."""
 
     def __init__(
         self,
@@ -107,9 +103,9 @@ class Connection:
         self._counted: Counter[str] = Counter()
         self._requests: dict[int, float] = {}
         self._verified_at: float | None = None
-        self._heard = self._data = 0.0
+        self._heard = 0.0
+        self._patience = Patience(config.stall_timeout, clock.monotonic())
         self._got_data = False
-        self._silent_sessions = 0
         self._verdict: ConnectionLost | None = None
 
     async def run(self) -> None:
@@ -151,7 +147,6 @@ class Connection:
                     task.cancel()
                 await asyncio.gather(watch, *self._fetching.values(), return_exceptions=True)
                 self._fetching.clear()
-                self._silent_sessions = 0 if self._got_data else self._silent_sessions + 1
                 self._count()
             raise self._verdict or ConnectionLost("closed", f"closed by the exchange, code {socket.close_code}")
 
@@ -161,7 +156,8 @@ class Connection:
         self._skew = Skew()
         connection = f"{self._config.collector}-{urandom(4).hex()}"
         self._parser = self._new_parser(connection)
-        self._heard = self._data = self._clock.monotonic()
+        self._heard = self._clock.monotonic()
+        self._patience.opened(self._heard)
         self._verified_at = None
         for native, market in self.markets.items():
             self._publish(market, market.connected(self._identity(native, connection), now), now)
@@ -217,7 +213,8 @@ class Connection:
         if market is None:
             self._stats.add(metrics.SKIPPED, *self._labels, "not-subscribed")
             return
-        self._heard = self._data = self._clock.monotonic()
+        self._heard = self._clock.monotonic()
+        self._patience.heard(self._heard)
         self._got_data = True
         self._publish(market, market.take(found, now), now)
         if isinstance(found, BookDelta):
@@ -264,11 +261,8 @@ class Connection:
     def _dead(self, mono: float, started: float) -> ConnectionLost | None:
         if self._verified_at is None and mono - started > VERIFY_S:
             return ConnectionLost("refused", f"the subscription was not confirmed within {VERIFY_S:g} s")
-        patience = self._config.stall_timeout
-        if not self._got_data:
-            patience = max(patience, min(patience * 2**self._silent_sessions, MAX_PATIENCE_S))
-        if mono - self._data > patience:
-            return ConnectionLost("stalled", f"connected, but no data for {mono - self._data:.1f} s")
+        if self._patience.expired(mono):
+            return ConnectionLost("stalled", f"connected, but no data for {self._patience.silence(mono):.1f} s")
         return None
 
     def _heartbeats(self, mono: float, now: int) -> None:

@@ -17,6 +17,7 @@ import logging
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 
 from collector.backoff import Backoff
 from collector.stats import Stats
@@ -27,6 +28,8 @@ from fluxforge.events import KIND_OF, AnyEvent, BookDelta, BookSnapshot, Heartbe
 from fluxforge.log import Appender, Output
 
 _log = logging.getLogger(__name__)
+CLOSE_S = 30.0
+"""How long a closing pipeline waits for a log that does not answer."""
 _KIND_NAMES = {cls: kind.name.lower() for cls, kind in KIND_OF.items()}
 
 
@@ -57,6 +60,7 @@ class Pipeline:
         self._in_flight = 0
         self._wake = asyncio.Event()
         self._closing = False
+        self._give_up_at = inf
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="log-writer")
 
     def __len__(self) -> int:
@@ -86,7 +90,7 @@ class Pipeline:
         return True
 
     async def run(self) -> None:
-        """Write until `close`. Raises LogError when the log is gone for good."""
+        """Write until `close`. Raises LogUnavailable when the log does not answer any more even then."""
         loop = asyncio.get_running_loop()
         while self._queue or not self._closing:
             if not self._queue:
@@ -99,11 +103,13 @@ class Pipeline:
             self._in_flight = len(chunk)
             await loop.run_in_executor(self._writer, self._write, chunk)
             self._in_flight = 0
-        await loop.run_in_executor(self._writer, self._appender.flush)
+        await loop.run_in_executor(self._writer, self._appender.close)
+        self._writer.shutdown(wait=False)
 
     def close(self) -> None:
-        """Take no more waiting: `run` drains the queue, flushes the log and returns."""
+        """Take no more waiting: `run` drains the queue, closes the appender and returns."""
         self._closing = True
+        self._give_up_at = time.monotonic() + CLOSE_S
         self._wake.set()
 
     def _must_shed(self, event: AnyEvent) -> bool:
@@ -155,6 +161,8 @@ class Pipeline:
             try:
                 return self._appender.append(output)
             except LogUnavailable as error:
+                if time.monotonic() > self._give_up_at:
+                    raise
                 wait = backoff.next()
                 _log.warning("the log does not answer, trying again in %.1f s: %s", wait, error)
                 time.sleep(wait)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -52,15 +51,14 @@ class _Writer:
 _writer: type[TableWriter] = _Writer
 
 
-def tables(path: Path) -> Iterator[pa.Table]:
+def tables(file: BinaryIO) -> Iterator[pa.Table]:
     """The tables of a file, a few thousand rows each. Raises ValueError naming the line that does not parse."""
-    with path.open("rb") as file:
-        numbered = enumerate(file, 1)
-        while chunk := list(islice(numbered, _CHUNK_LINES)):
-            parsed = [_parsed(line, number) for number, line in chunk]
-            topic = str(parsed[0][0])
-            columns = to_columns(topic, [record for _, _, record in parsed], [ordinal for _, ordinal, _ in parsed])
-            yield from columns.tables.values()
+    numbered = enumerate(file, 1)
+    while chunk := list(islice(numbered, _CHUNK_LINES)):
+        parsed = [_parsed(line, number) for number, line in chunk]
+        topic = str(parsed[0][0])
+        columns = to_columns(topic, [record for _, _, record in parsed], [ordinal for _, ordinal, _ in parsed])
+        yield from columns.tables.values()
 
 
 def _line(topic: str, row: Row) -> bytes:

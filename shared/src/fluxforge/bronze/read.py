@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -92,18 +94,22 @@ def _within(table: pa.Table, start: int, end: int | None) -> pa.Table:
 def _tables(tree: Tree, file: CommittedFile, on_error: OnError) -> Iterator[pa.Table]:
     """The row groups of a segment, past those that cannot be read where `on_error` allows it."""
     try:
-        path = locate(tree, file)
-        size = path.stat().st_size
-        if size != file.bytes:
-            raise ValueError(f"{size} bytes, where {file.bytes} were committed")
-        if path.name.endswith(".ndjson") or ".ndjson." in path.name:
-            yield from ndjson.tables(path)
-            return
-        segment = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+        with _opened(tree, file) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size != file.bytes:
+                raise ValueError(f"{size} bytes, where {file.bytes} were committed")
+            if file.path.endswith(".ndjson"):
+                yield from ndjson.tables(opened)
+            else:
+                yield from _row_groups(tree, file, opened, on_error)
+    except SegmentError:
+        raise  # on_error's own word
     except (StorageError, OSError, ValueError, pa.ArrowException) as error:
         on_error(_unreadable(tree.storage.local(file.path), error))
-        return
-    with segment:
+
+
+def _row_groups(tree: Tree, file: CommittedFile, opened: BinaryIO, on_error: OnError) -> Iterator[pa.Table]:
+    with pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as segment:
         for group in range(segment.num_row_groups):
             try:
                 table = segment.read_row_group(group)
@@ -111,6 +117,14 @@ def _tables(tree: Tree, file: CommittedFile, on_error: OnError) -> Iterator[pa.T
                 on_error(_unreadable(tree.storage.local(file.path), error, f"row group {group} "))
             else:
                 yield table
+
+
+def _opened(tree: Tree, file: CommittedFile) -> BinaryIO:
+    """The segment, open; once more where its writer took away the active name in between."""
+    try:
+        return locate(tree, file).open("rb")
+    except FileNotFoundError:
+        return locate(tree, file).open("rb")
 
 
 def _unreadable(path: Path, error: Exception, part: str = "") -> SegmentError:

@@ -287,7 +287,7 @@ class Chain:
         if on_gap == "stop":
             raise GapError(
                 f"{self.id}: offsets [{lost.first}, {lost.next}) have left the log before they were stored",
-                hint="restore them, or allow the gap to be recorded and go on",
+                hint="restore them, or have the gap recorded (on_gap: record) and go on",
             )
         self.commit(first, gap=lost)
         self.gap = lost

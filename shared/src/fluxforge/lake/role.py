@@ -31,6 +31,9 @@ ROLE = "lake"
 RETRY_S = 5.0
 """Between attempts while the disk is full or another writer holds a partition."""
 
+LOCK_TIMEOUT_S = 1.0
+"""How long one attempt waits for a partition's lock."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -128,15 +131,19 @@ class LakeRole:
             _log.info("every channel of this role is switched off")
             stop.wait()
             return
-        self._tree.storage.probe()
-        claim(self._tree, "live")
-        consumer = self._log.consumer(self._group, list(self._sources), self._member, self)
-        self._consumer = consumer
+        consumer = self.join()
         try:
             while not stop.is_set():
                 self.step(consumer, poll_s)
         finally:
             consumer.close()  # revokes, and so commits, what is assigned
+
+    def join(self) -> Consumer:
+        """Become a member of the group. Raises StorageError where the lake is a batch run's."""
+        self._tree.storage.probe()
+        claim(self._tree, "live")
+        self._consumer = self._log.consumer(self._group, list(self._sources), self._member, self)
+        return self._consumer
 
     def step(self, consumer: Consumer, poll_s: float) -> None:
         """Read once, and commit what is due."""
@@ -175,6 +182,7 @@ class LakeRole:
         assert self._consumer is not None
         source = self._sources[tp.topic]
         bounds = self._log.bounds(tp)
+        self._consumer.seek(tp, bounds.first)  # every partition assigned must have a place, held or not
         chain = ChainId(self._log.topic_id(tp.topic), tp.topic, tp.partition)
         writer = LakeWriter.open(
             self._tree,
@@ -184,6 +192,7 @@ class LakeRole:
             end=bounds.next,
             config_hash=source.config_hash,
             road="live",
+            lock_timeout=LOCK_TIMEOUT_S,
         )
         self._open[tp] = _Partition(writer, writer.next_offset)
         self._consumer.seek(tp, writer.next_offset)
@@ -222,7 +231,10 @@ class LakeRole:
     def _set_aside(self, tp: TopicPartition, record: Record, error: Exception) -> None:
         metrics.UNDECODABLE.labels(ROLE).inc()
         self._open[tp].undecodable.append(record.offset)
-        _log.warning("%s[%d] offset %d is no %s row: %s", *tp, record.offset, self._sources[tp.topic].table.name, error)
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        _log.warning(
+            "%s[%d] offset %d is no %s row: %s", *tp, record.offset, self._sources[tp.topic].table.name, reason
+        )
 
     def _due(self, partition: _Partition, now: float) -> bool:
         if partition.since is None:

@@ -1,0 +1,103 @@
+"""What is the cluster's alone: its address, its absence, its death and return."""
+
+from __future__ import annotations
+
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from contract.log_drive import join, poll_until, read_topic, until
+from fluxforge.errors import ConfigError, LogUnavailable
+from fluxforge.log import Output, TopicPartition, open_log
+from fluxforge.log.kafka import admin
+from fluxforge.topics import Topics, TopicSpec
+from kafka_broker import ApacheKafka, Broker
+
+pytestmark = pytest.mark.kafka
+
+
+def test_a_broker_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "ANSWER_SECONDS", 1.0)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        start = time.monotonic()
+        with pytest.raises(LogUnavailable, match=f"127.0.0.1:{port}"):
+            open_log(f"kafka://127.0.0.1:{port}")
+        assert time.monotonic() - start < 5
+
+
+def test_no_secret_gets_into_a_message(kafka_url: str) -> None:
+    secret = uuid.uuid4().hex
+    for properties in (
+        {"sasl.passwort": secret, "sasl.password": secret},
+        {"security.protocol": secret, "ssl.key.password": secret},
+        {"ssl.key.pem": secret, "security.protocol": "ssl"},
+    ):
+        with pytest.raises((ConfigError, LogUnavailable)) as caught:
+            open_log(kafka_url, properties)
+        assert secret not in str(caught.value)
+        assert secret not in repr(caught.value)
+
+
+def test_properties_reach_librdkafka(kafka_url: str) -> None:
+    with pytest.raises(ConfigError, match="no.such.property"):
+        open_log(kafka_url, {"no.such.property": "1"})
+    open_log(kafka_url, {"client.id": "ours", "socket.keepalive.enable": "true"}).close()
+
+
+@pytest.fixture
+def mortal(kafka_broker: Broker) -> Iterator[ApacheKafka]:
+    """A broker of one's own, to be killed."""
+    if not isinstance(kafka_broker, ApacheKafka):
+        pytest.skip("BROKER DEATH NOT TESTED: only a broker on the Java at hand may be killed")
+    broker = ApacheKafka()
+    yield broker
+    broker.stop()
+
+
+def test_kill_9_of_the_broker_loses_and_repeats_nothing(mortal: ApacheKafka, topics: Topics) -> None:
+    log = open_log(f"kafka://{mortal.bootstrap}")
+    log.create([TopicSpec(topics.raw, 2), TopicSpec(topics.features, 1)])
+    tp = TopicPartition(topics.raw, 0)
+    consumer, _ = join(log, "g", topics.raw, "m")
+    appender, transactor = log.appender(), log.transactor("t")
+
+    def send(numbers: range) -> None:
+        for number in numbers:
+            appender.append(Output(topics.raw, f"k{number % 5}".encode(), str(number).encode()))
+
+    send(range(2000))
+    appender.flush()
+    poll_until(consumer, lambda batches: sum(len(batch.records) for batch in batches) >= 2000)
+    transactor.append(Output(topics.features, b"k", b"before"))
+    transactor.commit({tp: 5}, consumer)
+    send(range(2000, 4000))
+    mortal.kill()
+    send(range(4000, 6000))
+    with pytest.raises(LogUnavailable, match=f"{mortal.bootstrap}: .*not acknowledged within"):
+        appender.flush(0.5)
+    assert appender.pending() > 0
+    mortal.start()
+    appender.flush(60.0)
+    for _ in range(3):  # a new one after any failure, as the protocol says
+        try:
+            transactor.append(Output(topics.features, b"k", b"after"))
+            transactor.commit({tp: 7}, consumer)
+            break
+        except LogUnavailable:
+            transactor.close()
+            transactor = log.transactor("t")
+    until(lambda: [record.value for record in read_topic(log, topics.features)[0]] == [b"before", b"after"])
+    assert log.group_offsets("g", topics.raw) == {0: 7}
+    read = read_topic(log, topics.raw)
+    numbers = [int(record.value) for records in read.values() for record in records]
+    assert sorted(numbers) == list(range(6000))
+    for records in read.values():
+        assert [int(r.value) for r in records] == sorted(int(r.value) for r in records)
+    for one in (appender, transactor, consumer):
+        one.close()
+    log.close()

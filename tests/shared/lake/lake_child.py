@@ -1,0 +1,19 @@
+"""A lake role in a process of its own, to be killed: `lake_child.py LOG_URL ROOT PREFIX`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fluxforge import rows
+from fluxforge.lake import lake_tree
+from fluxforge.lake.role import LakeRole, Source
+from fluxforge.log import open_log
+from fluxforge.service import Stop
+
+if __name__ == "__main__":
+    url, root, topic = sys.argv[1:]
+    log = open_log(url)
+    tree = lake_tree(Path(root))
+    role = LakeRole(log, tree, [Source(topic, rows.TICKER)], group="g", member="m", max_bytes=1 << 30, max_age_s=0.02)
+    role.run(Stop(), poll_s=0.01)
