@@ -47,9 +47,19 @@ def main() -> int:
         uv = find_uv() or by_pip() or by_wheel()
     except BootstrapError as error:
         return _refuse(f"{error}. Install uv by hand and run again")
+    return subprocess.run([uv, "sync", "--frozen"], cwd=ROOT, env=_environ(), check=False).returncode
+
+
+def _environ() -> dict[str, str]:
+    """Ours for uv: this Python, our .venv, and the certificates that pip and Python trust on this machine."""
     environ = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
-    environ |= {"UV_PROJECT_ENVIRONMENT": str(ROOT / ".venv"), "UV_PYTHON": os.environ.get("UV_PYTHON", sys.executable)}
-    return subprocess.run([uv, "sync", "--frozen"], cwd=ROOT, env=environ, check=False).returncode
+    environ["UV_PROJECT_ENVIRONMENT"] = str(ROOT / ".venv")
+    environ.setdefault("UV_PYTHON", sys.executable)
+    if "PIP_CERT" in environ:
+        environ.setdefault("SSL_CERT_FILE", environ["PIP_CERT"])
+    if ssl.get_default_verify_paths().cafile:
+        environ.setdefault("UV_SYSTEM_CERTS", "true")
+    return environ
 
 
 def find_uv() -> str | None:

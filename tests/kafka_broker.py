@@ -166,7 +166,7 @@ class ApacheKafka:
             return subprocess.Popen(
                 [
                     *("java", "-Xms64m", heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *archive),
-                    *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{self._libs}/*", *command),
+                    *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", f"{self._libs}/*", *command),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -110,12 +110,25 @@ def exchange() -> Iterator[str]:
 
 
 @pytest.mark.timeout(300)
-def test_up_runs_until_it_is_told_to_stop_and_its_query_works(
-    tmp_path: Path, environ: dict[str, str], exchange: str
-) -> None:
-    ws = exchange.replace("http", "ws")
+def test_up_stops_when_told_and_goes_on_where_it_ended(tmp_path: Path, environ: dict[str, str], exchange: str) -> None:
+    stored = 0
+    for symbols in ("BTC/USDT, ETH/USDT", "ETH/USDT"):  # then BTC's partition is idle, and has nothing to wait for
+        text = up_until_features(tmp_path, environ, exchange, symbols)
+        assert "collector ccxt" not in text
+        events, rows = (re.search(rf"{name} +([\d,]+)", text) for name in ("events in", "Bronze rows"))
+        assert events and rows and events[1] == rows[1]
+        stored += int(rows[1].replace(",", ""))
+        assert stored == rows_in(tmp_path / "data" / "raw" / "ready")
+    (command,) = [line.strip() for line in text.splitlines() if "pyarrow.dataset" in line]
+    done = subprocess.run(shlex.split(command), capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"(BTC|ETH)-USDT \d{19} \d+\.\d+ ", done.stdout)
+
+
+def up_until_features(tmp_path: Path, environ: dict[str, str], exchange: str, symbols: str) -> str:
+    """What `fluxforge up` prints when it is interrupted after its first feature rows."""
     (tmp_path / "config.yaml").write_text(
-        f"binance: {{symbols: [BTC/USDT, ETH/USDT], rest: '{exchange}', ws: '{ws}'}}\n"
+        f"binance: {{symbols: [{symbols}], rest: '{exchange}', ws: '{exchange.replace('http', 'ws')}'}}\n"
         "processor: {commit_interval: 0.1}\n"
         "ccxt: {exchanges: {kraken: {symbols: [BTC/USD]}}}\n"
     )
@@ -130,21 +143,14 @@ def test_up_runs_until_it_is_told_to_stop_and_its_query_works(
             env=environ,
         )
         try:
-            wait(lambda: re.search(r"features=[1-9]", said.read_text()) or up.poll() is not None, "no feature row")
+            wait(lambda: "running" in said.read_text() or up.poll() is not None, "no feature row")
             up.send_signal(signal.SIGINT)
             up.wait(PATIENCE_S)
         finally:
             up.kill()
-    text = said.read_text()
-    assert up.returncode == 0, text
-    assert "collector ccxt" not in text
-    events, rows = (re.search(rf"{name} +([\d,]+)", text) for name in ("events in", "Bronze rows"))
-    assert events and rows and events[1] == rows[1]
-    assert int(rows[1].replace(",", "")) == rows_in(tmp_path / "data" / "raw" / "ready")
-    (command,) = [line.strip() for line in text.splitlines() if "pyarrow.dataset" in line]
-    done = subprocess.run(shlex.split(command), capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.match(r"(BTC|ETH)-USDT \d{19} \d+\.\d+ ", done.stdout)
+    assert up.returncode == 0, said.read_text()
+    assert re.search(r"feature rows +[1-9]", said.read_text())
+    return said.read_text()
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,13 @@ class TestMetrics:
         assert 'fluxforge_consumed_total{role="probe",topic="t"} 3.0' in text
         assert 'fluxforge_build_info{service="probe"' in text
 
+    def test_every_metric_is_set_somewhere(self) -> None:
+        root = Path(__file__).resolve().parents[2]
+        sources = [path for folder in ("services", "shared") for path in (root / folder).rglob("*.py")]
+        text = "".join(path.read_text() for path in sources if path.name != "metrics.py")
+        names = [name for name, one in vars(metrics).items() if name.isupper() and hasattr(one, "_labelnames")]
+        assert [name for name in names if f"metrics.{name}" not in text and name != "BUILD"] == []
+
     def test_no_series_has_a_symbol(self) -> None:
         collectors = [one for name, one in vars(metrics).items() if name.isupper() and hasattr(one, "_labelnames")]
         assert len(collectors) > 30

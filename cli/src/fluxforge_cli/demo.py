@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -23,11 +20,11 @@ from fluxforge.clock import SystemClock
 from fluxforge.errors import ConfigError, FluxForgeError
 from fluxforge.service import Stop
 from fluxforge.settings import environment, load
-from fluxforge_cli.console import console, print_json
-from fluxforge_cli.pipeline import plan, summary
-from fluxforge_cli.pipeline.child import Child, PipelineFailed
+from fluxforge_cli.console import console
+from fluxforge_cli.pipeline.child import Child
 from fluxforge_cli.pipeline.display import Display, choose
-from fluxforge_cli.pipeline.plan import Program
+from fluxforge_cli.pipeline.kernels import compile_kernels
+from fluxforge_cli.pipeline.summary import Summary, conclude
 
 SOURCES = ("binance", "ccxt")
 CCXT_EXCHANGE = "binanceus"
@@ -61,76 +58,28 @@ def demo(
     with choose(console(stderr=as_json), plain=not ui) as display:
         compile_kernels(display, stop)
         result = _run(root, market, seconds, stop, display)
-    if as_json:
-        print_json(result.as_json())
-    else:
-        typer.echo(summary.text(result))
-    if result.trouble:
-        raise PipelineFailed("; ".join(result.trouble), hint=f"the logs are in {root / 'logs'}")
+    conclude(result, as_json=as_json)
 
 
-def compile_kernels(display: Display, stop: Stop) -> None:
-    """Have the kernels' machine code in the cache before any clock runs. Raises PipelineFailed; `stop` ends it."""
-    began = time.monotonic()
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fluxforge_cli.pipeline.compile"],
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        while process.poll() is None:
-            display.waiting("compiling kernels (first run only)", time.monotonic() - began)
-            if stop.wait(0.1):
-                process.kill()
-                process.wait()
-                raise typer.Exit(service.INTERRUPTED)
-        if process.returncode:
-            output.seek(0)
-            said = output.read().decode(errors="replace")[-2000:]
-            raise PipelineFailed(f"the kernels do not compile\n{said}", hint="is a compiler cache folder writable?")
-    display.say(f"kernels ready after {time.monotonic() - began:.1f} s")
-
-
-def _run(root: Path, market: Sequence[str], seconds: float, stop: Stop, display: Display) -> summary.Summary:
-    from fluxforge_cli.pipeline.run import Run  # noqa: PLC0415  the kernels' compiler takes a second to import
+def _run(root: Path, market: Sequence[str], seconds: float, stop: Stop, display: Display) -> Summary:
+    from fluxforge_cli.pipeline import session  # noqa: PLC0415  Arrow and numba take a second to import
 
     clock = SystemClock()
     # Settings of the user's own environment are for the user's own pipeline.
     environ = {k: v for k, v in os.environ.items() if not k.startswith(environment.PREFIX) or k in environment.RESERVED}
-    simulator = Program("simulator", ("simulator", *market))
-    exchange = Child(simulator.name, simulator.command, root / "logs" / "simulator.log", clock, environ)
+    exchange = Child("simulator", ("simulator", *market), root / "logs" / "simulator.log", clock, environ)
     exchange.start()
-    run: Run | None = None
     try:
         url = _address(exchange, clock)
         display.say(f"exchange on {url}, data in {root}")
         config = root / "config.yaml"
         config.write_text(yaml.safe_dump(_config(root, url), sort_keys=False))
         settings = load(config, environ={})
-        run = Run("FluxForge demo", settings, root / "logs", environ, display, seconds=seconds, from_end=False)
-        run.adopt(exchange, simulator)
-        readers = plan.consumers(run.topics, config)
-        lakes = plan.lakes(run.topics, config)
-        sources = plan.collectors(settings, SOURCES, config)
-        run.wait_ready(run.start([*readers, *lakes, *sources]), stop)
-        run.wait_flowing(plan.exchanges(settings, SOURCES), readers, stop)
-        run.begin()
-        run.run(stop)
-        elapsed, rate = run.elapsed(), run.rate()
-        trouble = run.shut_down(
-            [
-                ([p.name for p in sources], False),
-                ([p.name for p in readers], True),
-                ([p.name for p in lakes], True),
-                ([simulator.name], False),
-            ]
+        whole = session.Session(
+            "FluxForge demo", settings, config, SOURCES, root, environ, seconds, fresh=True, exchange=exchange
         )
-        return summary.make(run, root, elapsed, rate, trouble)
+        return session.run(whole, display, stop)
     finally:
-        if run:
-            run.kill()
-            run.close()
         if exchange.pid is not None:
             exchange.kill()
 

@@ -12,11 +12,10 @@ from fluxforge.errors import ConfigError
 from fluxforge.service import Stop
 from fluxforge.settings import Settings, load_with_origins
 from fluxforge_cli.configuration import ConfigOption
-from fluxforge_cli.console import console, print_json
-from fluxforge_cli.demo import compile_kernels
-from fluxforge_cli.pipeline import plan, summary
-from fluxforge_cli.pipeline.child import PipelineFailed
+from fluxforge_cli.console import console
 from fluxforge_cli.pipeline.display import choose
+from fluxforge_cli.pipeline.kernels import compile_kernels
+from fluxforge_cli.pipeline.summary import conclude
 
 
 def up(
@@ -30,7 +29,7 @@ def up(
     as_json: Annotated[bool, typer.Option("--json", help="End with the summary as one line of JSON.")] = False,
 ) -> None:
     """Run collectors, Bronze, features, bars and lake under one supervisor until Ctrl+C."""
-    from fluxforge_cli.pipeline.run import Run  # noqa: PLC0415  the kernels' compiler takes a second to import
+    from fluxforge_cli.pipeline import session  # noqa: PLC0415  Arrow and numba take a second to import
 
     loaded = load_with_origins(config)
     settings = loaded.settings
@@ -40,28 +39,9 @@ def up(
     service.on_signals(stop)
     with choose(console(stderr=as_json), plain=not ui) as display:
         compile_kernels(display, stop)
-        run = Run("FluxForge", settings, root / "logs", os.environ, display, seconds=seconds, from_end=True)
-        try:
-            readers = plan.consumers(run.topics, loaded.file)
-            lakes = plan.lakes(run.topics, loaded.file)
-            collectors = plan.collectors(settings, chosen, loaded.file)
-            run.wait_ready(run.start([*readers, *lakes, *collectors]), stop)
-            run.wait_flowing(plan.exchanges(settings, chosen), readers, stop)
-            run.begin()
-            run.run(stop)
-            elapsed, rate = run.elapsed(), run.rate()
-            names = [[p.name for p in stage] for stage in (collectors, readers, lakes)]
-            trouble = run.shut_down([(names[0], False), (names[1], True), (names[2], True)])
-            result = summary.make(run, root, elapsed, rate, trouble)
-        finally:
-            run.kill()
-            run.close()
-    if as_json:
-        print_json(result.as_json())
-    else:
-        typer.echo(summary.text(result))
-    if result.trouble:
-        raise PipelineFailed("; ".join(result.trouble), hint=f"the logs are in {root / 'logs'}")
+        whole = session.Session("FluxForge", settings, loaded.file, chosen, root, os.environ, seconds, fresh=False)
+        result = session.run(whole, display, stop)
+    conclude(result, as_json=as_json)
 
 
 def chosen_sources(settings: Settings, wanted: str | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import struct
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from urllib.request import urlopen
 
 import pytest
 
@@ -308,12 +310,38 @@ class TestProgram:
         assert f"market.raw: {PARTITIONS} partitions" in ran.stdout
         assert "hard links and fsync" in ran.stdout
 
+    def test_sigterm_stores_what_was_read(self, small: tuple[Log, str], tmp_path: Path) -> None:
+        log, topic = small
+        config = tmp_path / "config.yaml"
+        config.write_text(f"broker: {{url: '{log.url}'}}\nstorage: {{input: {{path: {tmp_path}}}}}\n")
+        fill(log, topic, 0, 400)
+        argv = [sys.executable, "-m", "bronze_sink", "--config", str(config), "--metrics-port", "0"]
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+            assert process.stderr is not None
+            url = next(found[0] for line in process.stderr if (found := re.findall(r"http://\S+/metrics", line)))
+            deadline = time.monotonic() + 30
+            while consumed(url) < 400:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert in_bronze(log, topic, tmp_path) == {0: [], 1: []}
+            process.terminate()
+            said = process.stderr.read()
+        assert process.returncode == 0, said
+        assert "400 rows" in said
+        assert in_bronze(log, topic, tmp_path) == in_log(log, topic)
+
     def test_check_names_a_topic_that_is_not_there(self, small: tuple[Log, str], tmp_path: Path) -> None:
         log, _ = small
         config = tmp_path / "config.yaml"
         config.write_text(f"broker: {{url: '{log.url}', prefix: other}}\n")
         ran = check(config)
         assert (ran.returncode, "other.raw" in ran.stderr) == (1, True)
+
+
+def consumed(url: str) -> float:
+    with urlopen(url) as answer:  # 127.0.0.1 only
+        text = answer.read().decode()
+    return sum(float(n) for n in re.findall(r"^fluxforge_consumed_total\{.*bronze.*\} (\S+)$", text, re.MULTILINE))
 
 
 def check(config: Path) -> subprocess.CompletedProcess[str]:

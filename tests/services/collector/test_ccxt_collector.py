@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from collector.ccxt_events import book_of, ticker_of, trade_of
-from collector.ccxt_pro import CcxtCollector, CcxtConfig, make_exchange
+from collector.ccxt_exchange import CcxtConfig, make_exchange
+from collector.ccxt_pro import CcxtCollector
 from collector.identity import Stamp
 from collector.pipeline import Pipeline
 from collector.seen import Seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -130,3 +131,14 @@ async def test_nothing_configured_is_said(tmp_path: Path, options: tuple[str, ..
     code, text = await said(await collector(config, *options))
     assert code == 2
     assert "no exchange is configured" in text
+
+
+def test_a_native_collector_stays_small():
+    """None of what weighs is loaded; a Raspberry Pi runs one of these per exchange."""
+    heavy = ("ccxt", "confluent_kafka", "duckdb", "numba", "numpy", "pandas", "polars", "pyarrow", "rich")
+    code = (
+        "import sys, collector.__main__, collector.native, fluxforge.log.sqlite\n"
+        f"print(*(name for name in {heavy!r} if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == ""

@@ -47,6 +47,7 @@ class Run:
         clock: Clock | None = None,
     ) -> None:
         self.settings = settings
+        self._counting = False
         self.from_start = not from_end
         self.children: dict[str, Child] = {}
         self._title, self._logs, self._environ, self._display = title, logs, environ, display
@@ -113,6 +114,7 @@ class Run:
 
     def begin(self) -> None:
         """The run's time counts from here."""
+        self._counting = True
         self._began = self._clock.monotonic()
         self._latency_from = len(self.watch.latencies)
         self._events_from = self.watch.counts.events
@@ -201,7 +203,7 @@ class Run:
             title=self._title,
             phase=phase,
             elapsed=self.elapsed(),
-            seconds=self._seconds,
+            seconds=self._seconds if self._counting else None,
             services=[self._line(name) for name in self.children],
             markets=[(market, self._market_rates.get(market.key, 0.0)) for market in markets],
             events=counts.events,

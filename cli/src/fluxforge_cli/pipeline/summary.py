@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from fluxforge_cli.console import print_json
+from fluxforge_cli.pipeline.child import PipelineFailed
+
 if TYPE_CHECKING:
     from fluxforge_cli.pipeline.run import Run
 
@@ -90,6 +95,16 @@ def text(summary: Summary) -> str:
     if summary.feature_rows:
         lines += ["", "Look at the features:", "", f"  {query(summary)}"]
     return "\n".join(["", "Summary", *lines, ""])
+
+
+def conclude(result: Summary, *, as_json: bool) -> None:
+    """Print the summary. Raises PipelineFailed where something was wrong with the run."""
+    if as_json:
+        print_json(result.as_json())
+    else:
+        typer.echo(text(result))
+    if result.trouble:
+        raise PipelineFailed("; ".join(result.trouble), hint=f"the logs are in {result.data_dir / 'logs'}")
 
 
 def query(summary: Summary) -> str:

@@ -28,6 +28,10 @@ class Report:
         self._lag = 0
         self._lag_at = 0.0
 
+    def opened(self, tp: TopicPartition, next_offset: int) -> None:
+        """A partition was taken; reading goes on at `next_offset`."""
+        metrics.POSITION.labels(ROLE, *map(str, tp)).set(next_offset)
+
     def read(self, batch: Batch, undecodable: int) -> None:
         """A batch was taken."""
         self._totals["read"] += len(batch.records)

@@ -134,6 +134,7 @@ class BronzeSink:
             self._report.gap(tp, chain.gap)
         self._partitions[tp] = Partition(chain, self._rolling, self._clock.monotonic)
         self._consumer.seek(tp, chain.next_offset)
+        self._report.opened(tp, chain.next_offset)
         _log.info("%s[%d]: stored up to offset %d", *tp, chain.next_offset)
 
     def _append(self, batch: Batch) -> None:

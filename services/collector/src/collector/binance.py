@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
+from collector import binance_wire as wire
 from collector.levels import pack
 from collector.skew import Skew
 from collector.symbols import unify
@@ -53,108 +54,16 @@ class RestBook(NamedTuple):
     asks: bytes
 
 
-Levels = list[tuple[float, float]]
-Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Millis = Annotated[int, msgspec.Meta(ge=0, le=(2**63 - 1) // MS)]
-
-
-class _Snapshot(msgspec.Struct, gc=False):
-    seq: Number = msgspec.field(name="lastUpdateId")
-    bids: Levels
-    asks: Levels
-
-
-_decode_snapshot = msgspec.json.Decoder(_Snapshot, strict=False).decode
-
-
 def rest_book(body: bytes) -> RestBook:
     """A REST depth snapshot. Raises FrameError.
 
     {"lastUpdateId":50093239218,"bids":[["61837.63000000","3.78826000"],…],"asks":[…]}
     """
     try:
-        found = _decode_snapshot(body)
+        found = wire.decode_snapshot(body)
         return RestBook(found.seq, pack(found.bids), pack(found.asks))
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise FrameError(f"depth snapshot does not parse: {error}", frame=bytes(body[:200])) from error
-
-
-class _Envelope(msgspec.Struct, gc=False):
-    data: msgspec.Raw = msgspec.Raw()
-
-
-class _Kind(msgspec.Struct, gc=False):
-    e: str | None = None
-    error: msgspec.Raw = msgspec.Raw()
-    id: Any = None
-    code: int | None = None
-    seq: Number | None = msgspec.field(name="lastUpdateId", default=None)
-
-
-class _Depth(msgspec.Struct, gc=False):
-    E: Millis
-    s: str
-    U: Number
-    u: Number
-    b: Levels
-    a: Levels
-    pu: Number | None = None
-
-
-class _Trade(msgspec.Struct, gc=False):
-    s: str
-    t: Number
-    p: float
-    q: float
-    T: Millis
-    m: bool
-    X: str = "MARKET"
-
-
-class _BookTicker(msgspec.Struct, gc=False):
-    u: Number
-    s: str
-    b: float
-    B: float
-    a: float
-    A: float
-    T: Millis | None = None
-
-
-class _DayTicker(msgspec.Struct, gc=False):
-    E: Millis
-    s: str
-    c: float
-    o: float
-    h: float
-    low: float = msgspec.field(name="l")
-    v: float
-    q: float
-    b: float | None = None
-    B: float | None = None
-    a: float | None = None
-    A: float | None = None
-
-
-class _RestTrade(msgspec.Struct, gc=False):
-    id: Number
-    price: float
-    qty: float
-    time: Millis
-    maker: bool = msgspec.field(name="isBuyerMaker")
-
-    def as_trade(self, native: str) -> _Trade:
-        return _Trade(native, self.id, self.price, self.qty, self.time, self.maker)
-
-
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decode_kind = msgspec.json.Decoder(_Kind).decode
-_decode_depth = msgspec.json.Decoder(_Depth, strict=False).decode
-_decode_trade = msgspec.json.Decoder(_Trade, strict=False).decode
-_decode_book_ticker = msgspec.json.Decoder(_BookTicker, strict=False).decode
-_decode_day_ticker = msgspec.json.Decoder(_DayTicker, strict=False).decode
-_decode_records = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_rest_trade = msgspec.json.Decoder(_RestTrade, strict=False).decode
 
 
 class Reply(NamedTuple):
@@ -201,7 +110,7 @@ class BinanceParser:
         for us (counted in `skipped`). Raises FrameError, with the frame.
         """
         try:
-            record: bytes = bytes(_decode_envelope(frame).data) or frame
+            record: bytes = bytes(wire.decode_envelope(frame).data) or frame
             kind = self._kind(record)
             if not isinstance(kind, str):
                 return kind
@@ -225,8 +134,10 @@ class BinanceParser:
         """
         try:
             trades = [
-                self._new_trade(_decode_rest_trade(record).as_trade(native), bytes(record), capture_ts, backfilled=True)
-                for record in _decode_records(body)
+                self._new_trade(
+                    wire.decode_rest_trade(record).as_trade(native), bytes(record), capture_ts, backfilled=True
+                )
+                for record in wire.decode_records(body)
             ]
         except (msgspec.MsgspecError, UnicodeDecodeError, UnknownSymbol, ValueError) as error:
             raise FrameError(
@@ -244,7 +155,7 @@ class BinanceParser:
     def _kind(self, record: bytes) -> str | Reply | RestBook:
         if record.startswith(b'{"e":"'):
             return record[6 : record.index(b'"', 6)].decode()
-        head = _decode_kind(record)
+        head = wire.decode_kind(record)
         if head.e is not None:
             return head.e
         error = bytes(head.error).decode()
@@ -265,7 +176,7 @@ class BinanceParser:
         USD-M counts ids over all its books and names the previous message in `pu`; `first_seq` is then `pu + 1`, so
         that one rule, first_seq ≤ previous seq + 1, holds for every venue.
         """
-        msg = _decode_depth(record)
+        msg = wire.decode_depth(record)
         ts = msg.E * MS
         return BookDelta(
             exchange=self.exchange,
@@ -289,13 +200,13 @@ class BinanceParser:
         {"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000",
          "T":1723161255342,"m":true,"M":true}
         """
-        msg = _decode_trade(record)
+        msg = wire.decode_trade(record)
         if msg.X != "MARKET":
             self.skipped["not-market"] += 1
             return None
         return self._new_trade(msg, record, capture_ts)
 
-    def _new_trade(self, msg: _Trade, raw: bytes, capture_ts: int, *, backfilled: bool = False) -> Trade:
+    def _new_trade(self, msg: wire.TradeMessage, raw: bytes, capture_ts: int, *, backfilled: bool = False) -> Trade:
         if not (isfinite(msg.p) and isfinite(msg.q) and msg.p > 0 and msg.q >= 0):
             raise ValueError(f"trade {msg.t} of {msg.s}: price {msg.p}, size {msg.q}")
         ts = msg.T * MS
@@ -324,7 +235,7 @@ class BinanceParser:
 
         {"u":50093239212,"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}
         """
-        msg = _decode_book_ticker(record)
+        msg = wire.decode_book_ticker(record)
         _finite(msg.b, msg.B, msg.a, msg.A)
         return self._ticker(msg, record, capture_ts, ts=None if msg.T is None else msg.T * MS, seq=msg.u)
 
@@ -335,14 +246,14 @@ class BinanceParser:
          "c":"0.0025","Q":"10","b":"0.0024","B":"10","a":"0.0026","A":"100","o":"0.0010","h":"0.0025","l":"0.0010",
          "v":"10000","q":"18","O":0,"C":1675216573749,"F":0,"L":18150,"n":18151}
         """
-        msg = _decode_day_ticker(record)
+        msg = wire.decode_day_ticker(record)
         _finite(msg.c, msg.o, msg.h, msg.low, msg.v, msg.q, *(x for x in (msg.b, msg.B, msg.a, msg.A) if x is not None))
         return self._ticker(msg, record, capture_ts, ts=msg.E * MS, seq=None)
 
     def _ticker(
-        self, msg: _BookTicker | _DayTicker, raw: bytes, capture_ts: int, *, ts: int | None, seq: int | None
+        self, msg: wire.BookTicker | wire.DayTicker, raw: bytes, capture_ts: int, *, ts: int | None, seq: int | None
     ) -> Ticker:
-        day = msg if isinstance(msg, _DayTicker) else None
+        day = msg if isinstance(msg, wire.DayTicker) else None
         return Ticker(
             exchange=self.exchange,
             symbol=self.unified(msg.s),

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from collections.abc import Awaitable, Callable
+from os import urandom
 from typing import Any
 
 import ccxt.pro
@@ -20,6 +19,7 @@ import msgspec
 from collector.backfill import merge
 from collector.backoff import Backoff
 from collector.ccxt_events import book_of, ticker_of, trade_of
+from collector.ccxt_exchange import CcxtConfig, listed, make_exchange
 from collector.ccxt_tap import Line, Tap
 from collector.clock_source import ClockChoice
 from collector.identity import Stamp
@@ -31,90 +31,14 @@ from collector.skew import Skew
 from collector.stats import Stats
 from fluxforge import metrics
 from fluxforge.clock import NS, Clock
-from fluxforge.errors import ConfigError, UnknownSymbol
 from fluxforge.events import AnyEvent, ClockSource, Heartbeat, Reset, ResetReason, Trade
 
 _log = logging.getLogger(__name__)
 
 TICK_S = 0.25
-KEEP_ALIVE_MS = 15_000
-TRADES_LIMIT = 10_000
-"""Trades ccxt keeps between two awaits; more would be lost."""
 HOLD_S = 10.0
 DECIDE_S = 10.0
 METHODS = {"orderbook": "watchOrderBook", "trades": "watchTrades", "ticker": "watchTicker"}
-
-_WITH_BID_AND_ASK = {"watchTicker": {"name": "ticker"}, "watchTickers": {"name": "ticker"}}
-OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    # fetchTradesMethod: the default are aggregates, whose ids are not those of the socket
-    "binance": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "publicGetTrades"},
-    "binanceus": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "publicGetTrades"},
-    "binanceusdm": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "fapiPublicGetTrades"},
-    "binancecoinm": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "dapiPublicGetTrades"},
-}
-"""Where ccxt's own default would lose something."""
-
-
-@dataclass(frozen=True)
-class CcxtConfig:
-    """What one ccxt exchange follows; `urls` and `options` are merged over ccxt's own. Times in s."""
-
-    exchange: str
-    symbols: tuple[str, ...]
-    channels: tuple[str, ...]
-    collector: str
-    book_levels: int = 50
-    stall_timeout: float = 20.0
-    api_key: str | None = field(default=None, repr=False)
-    secret: str | None = field(default=None, repr=False)
-    urls: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def make_exchange(config: CcxtConfig) -> Any:
-    """The ccxt.pro instance. Raises ConfigError for an id that ccxt Pro does not know."""
-    if config.exchange not in ccxt.pro.exchanges:
-        near = get_close_matches(config.exchange, ccxt.pro.exchanges, n=3, cutoff=0.5)
-        raise ConfigError(
-            f"ccxt.exchanges.{config.exchange}: ccxt Pro has no such exchange",
-            hint=f"nearest: {', '.join(near)}" if near else "see `fluxforge exchanges`",
-        )
-    exchange = getattr(ccxt.pro, config.exchange)(
-        {
-            "enableRateLimit": True,
-            "newUpdates": True,
-            "streaming": {"keepAlive": KEEP_ALIVE_MS},
-            "options": {
-                "tradesLimit": TRADES_LIMIT,
-                **OPTIONS.get(config.exchange, {}),
-                **config.options,
-            },
-            **({"apiKey": config.api_key} if config.api_key else {}),
-            **({"secret": config.secret} if config.secret else {}),
-        }
-    )
-    exchange.urls = exchange.deep_extend(exchange.urls, config.urls)
-    return exchange
-
-
-def listed(config: CcxtConfig, markets: Mapping[str, Any]) -> dict[str, str]:
-    """Unified → native of the configured symbols that are among ccxt's `markets`; logs the others.
-
-    Raises UnknownSymbol when none is.
-    """
-    found: dict[str, str] = {}
-    unknown: UnknownSymbol | None = None
-    for symbol in config.symbols:
-        if symbol in markets:
-            found[symbol] = str(markets[symbol]["id"])
-            continue
-        near = get_close_matches(symbol.upper(), list(markets), n=3, cutoff=0.5)
-        hint = f"nearest: {', '.join(near)}" if near else "nothing like it is listed"
-        unknown = UnknownSymbol(f"{config.exchange} lists no {symbol!r}", hint=hint)
-        _log.error("%s", unknown)
-    if not found and unknown is not None:
-        raise unknown
-    return found
 
 
 class _Key:
@@ -123,6 +47,7 @@ class _Key:
     def __init__(self, symbol: str, native: str) -> None:
         self.symbol, self.native = symbol, native
         self.connections: dict[str, str] = {}
+        self.guessed: dict[str, str] = {}
         self.seen = Seen()
         self.last_trade_ts = 0
         self.held: list[AnyEvent] | None = None
@@ -208,6 +133,7 @@ class CcxtCollector:
 
     async def _wait(self, key: _Key, channel: str, error: Exception, backoff: Backoff, reason: str) -> None:
         wait = backoff.next()
+        key.guessed.pop(channel, None)
         self._stats.add(metrics.DISCONNECTS, *self._labels, reason)
         _log.warning(
             "%s: %s of %s, again in %.1f s: %s: %s",
@@ -222,9 +148,9 @@ class CcxtCollector:
 
     def _handle(self, key: _Key, channel: str, found: Any) -> None:
         """Runs without a pause from ccxt's answer to the copy of it."""
-        line = self._tap.line(channel, key.symbol)
-        if line is not None and key.connections.get(channel) != line.id:
-            self._new_line(key, channel, line)
+        connection = self._connection(key, channel)
+        if key.connections.get(channel) != connection:
+            self._new_connection(key, channel, connection)
         try:
             self._consume[channel](key, found)
         except (ValueError, TypeError, KeyError, ArithmeticError, msgspec.MsgspecError) as error:
@@ -246,11 +172,18 @@ class CcxtCollector:
     def _ticker(self, key: _Key, ticker: Any) -> None:
         self._put(key, ticker_of(ticker, self._stamp(key, "ticker")))
 
-    def _new_line(self, key: _Key, channel: str, line: Line) -> None:
+    def _connection(self, key: _Key, channel: str) -> str:
+        """The id of the socket that served the channel; where the tap cannot tell, one that changes at each error."""
+        line = self._tap.line(channel, key.symbol)
+        if line is not None:
+            return line.id
+        return key.guessed.setdefault(channel, f"{self._config.collector}-{urandom(4).hex()}")
+
+    def _new_connection(self, key: _Key, channel: str, connection: str) -> None:
         """A socket that had not served this channel before: nothing may be differenced across it."""
         first = not key.connections
         again = channel in key.connections
-        key.connections[channel] = line.id
+        key.connections[channel] = connection
         if first:
             detail = "first connection"
             self._put(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from collector.ccxt_pro import CcxtConfig
+from collector.ccxt_exchange import CcxtConfig
 from fluxforge.settings import CcxtExchange, Settings
 
 

@@ -9,8 +9,8 @@ import aiohttp
 
 from collector.binance_rest import BinanceRest
 from collector.collect import native_config, require_exchanges
-from collector.connection import say
 from collector.native import listed_symbols
+from collector.repairs import say
 from fluxforge import service
 from fluxforge.errors import MarketDataError, UnknownTopic
 from fluxforge.settings import CcxtExchange, NativeExchange, Settings
@@ -55,7 +55,7 @@ async def _native(name: str, section: NativeExchange, settings: Settings) -> str
 async def _ccxt(name: str, section: CcxtExchange, settings: Settings) -> str:
     import ccxt  # noqa: PLC0415  only where it is wanted
 
-    from collector.ccxt_pro import listed, make_exchange  # noqa: PLC0415
+    from collector.ccxt_exchange import listed, make_exchange  # noqa: PLC0415
     from collector.ccxt_settings import ccxt_config  # noqa: PLC0415
 
     config = ccxt_config(name, section, settings)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from os import urandom
 
@@ -14,11 +13,12 @@ import aiohttp
 
 from collector.backoff import Backoff
 from collector.binance import BinanceParser, Endpoints, Reply, RestBook, streams
-from collector.binance_rest import BinanceRest, RestError
+from collector.binance_rest import BinanceRest
 from collector.identity import Identity
 from collector.market import Market
 from collector.patience import Patience
 from collector.pipeline import Pipeline
+from collector.repairs import Repairs, say
 from collector.silence import Silence
 from collector.skew import Skew
 from collector.stats import Stats
@@ -33,16 +33,11 @@ MAX_FRAME = 64 * 1024 * 1024
 TICK_S = 0.25
 PING_S = 5.0
 VERIFY_S = 10.0
-HOLD_S = 10.0
-"""Events wait this long for missed trades."""
-GRACE_S = 3.0
-"""A new connection gets at least this long to fetch them."""
 QUIET_BOOK_S = 0.5
 """A symbol without a diff gets its snapshot after this long."""
 PARAMS_PER_SUBSCRIBE = 100
 FRAMES_PER_TURN = 200
 """Frames handled before the loop's other tasks get their turn."""
-BOOKS_AT_ONCE = 2
 _FAILURES = (aiohttp.ClientError, OSError, TimeoutError, MarketDataError)
 _COUNTED = {
     "gaps": metrics.GAPS,
@@ -88,7 +83,7 @@ class Connection:
         stats: Stats,
         clock: Clock,
     ) -> None:
-        self._config, self._symbols, self._http, self._rest = config, symbols, http, rest
+        self._config, self._symbols, self._http = config, symbols, http
         self._pipeline, self._stats, self._clock = pipeline, stats, clock
         self._labels = (config.exchange, config.exchange)  # source, exchange
         self._skew = Skew()
@@ -98,8 +93,7 @@ class Connection:
         }
         self._by_key = {market.key: native for native, market in self.markets.items()}
         self._silence = Silence(self._by_key, clock.now())
-        self._fetching: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._books_gate = asyncio.Semaphore(BOOKS_AT_ONCE)
+        self._repairs = Repairs(config.exchange, rest, clock, publish=self._publish, parse=self._parse_trades)
         self._counted: Counter[str] = Counter()
         self._requests: dict[int, float] = {}
         self._verified_at: float | None = None
@@ -143,10 +137,9 @@ class Connection:
                 await self._read(socket)
             finally:
                 metrics.CONNECTED.labels(*self._labels).dec()
-                for task in (watch, *self._fetching.values()):
-                    task.cancel()
-                await asyncio.gather(watch, *self._fetching.values(), return_exceptions=True)
-                self._fetching.clear()
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+                await self._repairs.cancel()
                 self._count()
             raise self._verdict or ConnectionLost("closed", f"closed by the exchange, code {socket.close_code}")
 
@@ -219,9 +212,9 @@ class Connection:
         self._publish(market, market.take(found, now), now)
         if isinstance(found, BookDelta):
             if market.wants_snapshot:
-                self._fetch("book", found.native)
+                self._repairs.book(market)
         elif market.holding and isinstance(found, Trade) and self._verified_at is not None:
-            self._fetch("trades", found.native)
+            self._repairs.trades(market)
 
     def _reply(self, reply: Reply) -> None:
         if reply.error is not None:
@@ -231,9 +224,9 @@ class Connection:
         self._heard = self._clock.monotonic()
         if not self._requests and self._verified_at is None:
             self._verified_at = self._heard
-            for native, market in self.markets.items():
+            for market in self.markets.values():
                 if market.holding:
-                    self._fetch("trades", native)
+                    self._repairs.trades(market)
 
     async def _watch(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         """Housekeeping beside the reader; ends the session when the socket is dead."""
@@ -282,87 +275,20 @@ class Connection:
                 refreshed[native] = mono
                 self._publish(market, market.restate(now, refresh=True), now)
             if market.wants_snapshot and self._verified_at is not None and mono - self._verified_at > QUIET_BOOK_S:
-                self._fetch("book", native)
+                self._repairs.book(market)
         if self._skew.known:
             metrics.SKEW.labels(*self._labels).set(self._skew.value / NS)
         self._count()
-
-    def _fetch(self, what: str, native: str) -> None:
-        """Start a fetch unless the same one is under way."""
-        if (what, native) in self._fetching:
-            return
-        market = self.markets[native]
-        job: Coroutine[None, None, None] = (
-            self._fetch_book(native, market) if what == "book" else self._fetch_trades(native, market)
-        )
-        task = asyncio.create_task(job)
-        self._fetching[what, native] = task
-        task.add_done_callback(lambda done: self._fetched(what, native, done))
-
-    def _fetched(self, what: str, native: str, task: asyncio.Task[None]) -> None:
-        if self._fetching.get((what, native)) is task:
-            del self._fetching[what, native]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("%s: fetching the %s of %s failed", self._config.exchange, what, native, exc_info=error)
-
-    async def _fetch_book(self, native: str, market: Market) -> None:
-        backoff = Backoff(0.25, 10.0)
-        while market.wants_snapshot:
-            wait = 0.0
-            try:
-                async with self._books_gate:
-                    found = await self._rest.depth(native)
-                now = self._clock.now()
-                self._publish(market, market.snapshot(found, now), now)
-            except _FAILURES as error:
-                wait = error.retry_after if isinstance(error, RestError) else 0.0
-                _log.warning("%s: no depth snapshot of %s yet: %s", self._config.exchange, native, say(error))
-            if market.wants_snapshot:
-                await asyncio.sleep(max(wait, backoff.next()))
-
-    async def _fetch_trades(self, native: str, market: Market) -> None:
-        deadline = self._clock.monotonic() + GRACE_S
-        if market.line.held_since is not None:
-            held = (self._clock.now() - market.line.held_since) / NS
-            deadline = max(deadline, self._clock.monotonic() + HOLD_S - held)
-        backoff = Backoff(0.25, 2.0)
-        trades: list[Trade] = []
-        why = f"not fetched within {HOLD_S:g} s"
-        while (first := market.line.missing_from) is not None:
-            left = deadline - self._clock.monotonic()
-            if left <= 0:
-                self._give_up(market, why, trades)
-                deadline = self._clock.monotonic() + HOLD_S
-                continue
-            try:
-                async with asyncio.timeout(left):
-                    pages = await self._rest.trades_since(native, first)
-                now = self._clock.now()
-                by_id = {trade.id: trade for body in pages.bodies for trade in self._parser.trades(body, native, now)}
-                trades = sorted(by_id.values(), key=lambda trade: int(trade.id))
-                released = market.fill(trades, now)
-                if released is not None:
-                    self._publish(market, released, now)
-                    continue
-                if pages.final:
-                    deadline, why = 0.0, "the exchange gives no older ones"
-                    continue
-            except _FAILURES as error:
-                why = say(error)
-                _log.warning("%s: missed trades of %s: %s", self._config.exchange, native, why)
-            await asyncio.sleep(min(backoff.next(), max(deadline - self._clock.monotonic(), 0.0)))
-
-    def _give_up(self, market: Market, why: str, trades: Iterable[Trade] = ()) -> None:
-        now = self._clock.now()
-        _log.warning("%s: trades of %s are missing: %s", self._config.exchange, market.key, why)
-        self._publish(market, market.give_up(why, list(trades), now), now)
 
     def _let_go(self) -> None:
         """The end: what is held back goes out as it is."""
         for market in self.markets.values():
             if market.holding:
-                self._give_up(market, "the collector stopped")
+                self._repairs.give_up(market, "the collector stopped")
         self._count()
+
+    def _parse_trades(self, body: bytes, native: str, now: int) -> list[Trade]:
+        return self._parser.trades(body, native, now)
 
     def _publish(self, market: Market, events: list[AnyEvent], now: int) -> None:
         if events:
@@ -400,8 +326,3 @@ class Connection:
             collector=self._config.collector,
             connection=connection,
         )
-
-
-def say(error: BaseException) -> str:
-    """An error as a person reads it; some exceptions have no text of their own."""
-    return str(error) or type(error).__name__

@@ -16,8 +16,9 @@ import aiohttp
 
 from collector.backoff import Backoff
 from collector.binance_rest import BinanceRest
-from collector.connection import Connection, NativeConfig, say
+from collector.connection import Connection, NativeConfig
 from collector.pipeline import Pipeline
+from collector.repairs import say
 from collector.stats import Stats
 from collector.symbols import native_of
 from fluxforge.clock import Clock

@@ -196,6 +196,7 @@ class LakeRole:
         )
         self._open[tp] = _Partition(writer, writer.next_offset)
         self._consumer.seek(tp, writer.next_offset)
+        metrics.POSITION.labels(ROLE, *map(str, tp)).set(writer.next_offset)
         self._consumer.resume([tp])
 
     def _take(self, batch: Batch) -> None:

@@ -139,6 +139,7 @@ class Runtime:
             state, start = self._restore(tp, committed.get(tp))
             self._partitions[tp] = state
             self._consumer.seek(tp, start)
+            metrics.POSITION.labels(self._processor.role, *map(str, tp)).set(start)
         metrics.RESTORE.labels(self._processor.role).set(self._monotonic() - started)
 
     def revoked(self, tps: Sequence[TopicPartition]) -> None:

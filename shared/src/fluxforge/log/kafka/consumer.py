@@ -67,7 +67,7 @@ class KafkaConsumer:
         if self._assigning:
             return  # the assignment carries it
         try:
-            self._consumer.seek(_native(tp, offset))
+            self._seek(_native(tp, offset))
         except KafkaException as error:
             raise self._cluster.error(f"seeking {tp.topic}[{tp.partition}] to {offset}", error) from error
 
@@ -124,6 +124,15 @@ class KafkaConsumer:
             self._held.clear()
             self._positions.clear()
             self._consumer.close()
+
+    def _seek(self, native: ck.TopicPartition) -> None:
+        try:
+            self._consumer.seek(native)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:
+                raise
+            self._consumer.incremental_unassign([native])  # fetching has ended at an offset that is not there
+            self._consumer.incremental_assign([native])
 
     def _fail(self, tp: TopicPartition, error: KafkaError) -> None:
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
