@@ -64,6 +64,8 @@ log.retention.check.interval.ms=500
 log.cleaner.backoff.ms=200
 log.cleaner.dedupe.buffer.size=4194304
 log.segment.delete.delay.ms=500
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
 """
 
 
@@ -166,7 +168,13 @@ class ApacheKafka:
             return subprocess.Popen(
                 [
                     *("java", "-Xms64m", heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *archive),
-                    *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", f"{self._libs}/*", *command),
+                    *(
+                        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+                        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+                        "-cp",
+                        f"{self._libs}/*",
+                        *command,
+                    ),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

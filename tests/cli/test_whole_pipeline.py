@@ -58,7 +58,7 @@ def test_a_demo_whose_services_are_killed_still_counts_every_event_once(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     data = tmp_path / "demo"
-    arguments = ["--seconds", "10", "--no-ui", "--json", "--symbols", "3", "--data-dir", str(data)]
+    arguments = ["--seconds", "7", "--no-ui", "--json", "--symbols", "3", "--data-dir", str(data)]
     with (tmp_path / "progress").open("w+") as progress:
         demo = subprocess.Popen(
             [*FLUXFORGE, "demo", *arguments],

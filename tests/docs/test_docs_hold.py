@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from typer.core import TyperCommand, TyperGroup
 
-from fluxforge import rows
+from fluxforge import catalogue, rows
+from fluxforge.kernels.config import FeatureConfig
 from fluxforge.log import Output, open_log
 from fluxforge.settings import Settings, known_keys, load, load_with_origins
 from fluxforge_cli.programs import PROGRAMS
@@ -140,6 +141,9 @@ class TestReadme:
                 consumer.kill()
                 appender.close()
                 log.close()
+
+    def test_its_number_of_features_is_right(self) -> None:
+        assert f"{len(catalogue.columns(FeatureConfig()))} columns a row" in (ROOT / "README.md").read_text()
 
     def test_its_topics_are_the_topics(self) -> None:
         text = (ROOT / "README.md").read_text()

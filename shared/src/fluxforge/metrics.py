@@ -39,7 +39,7 @@ QUEUE_CAPACITY = Gauge("fluxforge_queue_capacity_events", "Where load shedding b
 # Log to processors and sinks. `role` is the group: bronze, features, bars, lake…
 CONSUMED = Counter("fluxforge_consumed", "Records read", ["role", "topic"])
 PRODUCED = Counter("fluxforge_produced", "Records written", ["role", "topic"])
-POSITION = Gauge("fluxforge_position", "Next offset to read, set on assignment and after every batch", ["role", "topic", "partition"])
+POSITION = Gauge("fluxforge_position", "Next offset to read, from the assignment on", ["role", "topic", "partition"])
 LAG = Gauge("fluxforge_lag_records", "Records behind the end of the log", ["role", "topic", "partition"])
 LAG_SECONDS = Gauge("fluxforge_lag_seconds", "Age of the last record read", ["role", "topic", "partition"])
 LATE = Counter("fluxforge_late", "Events that came after their bar had closed", ["role"])

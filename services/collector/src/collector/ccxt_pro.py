@@ -44,8 +44,8 @@ METHODS = {"orderbook": "watchOrderBook", "trades": "watchTrades", "ticker": "wa
 class _Key:
     """One symbol's state."""
 
-    def __init__(self, symbol: str, native: str) -> None:
-        self.symbol, self.native = symbol, native
+    def __init__(self, symbol: str, native: str, books: Patience) -> None:
+        self.symbol, self.native, self.books = symbol, native, books
         self.connections: dict[str, str] = {}
         self.guessed: dict[str, str] = {}
         self.seen = Seen()
@@ -158,6 +158,7 @@ class CcxtCollector:
             _log.warning("%s: %s of %s is unusable: %r", self._config.exchange, channel, key.symbol, error)
 
     def _book(self, key: _Key, book: Any) -> None:
+        key.books.heard(self._clock.monotonic())
         updates = self._tap.take_updates(key.symbol)
         self._put(key, book_of(book, self._config.book_levels, self._stamp(key, "orderbook", book), updates))
 
@@ -215,7 +216,7 @@ class CcxtCollector:
                     records = sorted(records, key=lambda record: record.get("timestamp") or 0)
                     missed, complete = self._missed(key, records)
                     why = f"{len(records)} trades over REST do not reach back to the last one"
-                except (ccxt.BaseError, TimeoutError, ValueError, TypeError, KeyError) as error:
+                except Exception as error:  # whatever it is, what is held must go out
                     why = f"{type(error).__name__}: {error}"
                     key.fetch_again = True
                     await asyncio.sleep(backoff.next())
@@ -290,6 +291,8 @@ class CcxtCollector:
                 self._decided()
             for line in list(self._tap.lines.values()):
                 self._end_if_silent(line, mono)
+            for key in self._keys.values():
+                self._end_if_books_stopped(key, mono)
             metrics.CONNECTED.labels(*self._labels).set(sum(line.open for line in self._tap.lines.values()))
             if self._skew.known:
                 metrics.SKEW.labels(*self._labels).set(self._skew.value / NS)
@@ -307,6 +310,15 @@ class CcxtCollector:
         if line.open and patience.expired(mono):
             self._stats.add(metrics.DISCONNECTS, *self._labels, "stalled")
             line.client.on_error(ccxt.NetworkError(f"connected, but no data for {patience.silence(mono):.1f} s"))
+
+    def _end_if_books_stopped(self, key: _Key, mono: float) -> None:
+        """A busy book that stands still on a socket with other data: ccxt has lost it, and subscribes anew."""
+        line = self._tap.line("orderbook", key.symbol)
+        if line is None or not line.open or not key.books.busy or not key.books.expired(mono):
+            return
+        self._stats.add(metrics.DISCONNECTS, *self._labels, "stalled")
+        line.client.on_error(ccxt.NetworkError(f"no book of {key.symbol} for {key.books.silence(mono):.1f} s"))
+        key.books.opened(mono)
 
     def _sound(self, key: _Key, mono: float) -> bool:
         lines = [line for channel in self._config.channels if (line := self._tap.line(channel, key.symbol))]

@@ -25,9 +25,14 @@ class Patience:
         self._recent = 0.0
 
     @property
+    def busy(self) -> bool:
+        """Whether data came about once a second or more, as of the last."""
+        return self._recent > WINDOW_S
+
+    @property
     def limit(self) -> float:
         """Seconds of silence allowed."""
-        return self._base if self._recent > WINDOW_S else self._learned
+        return self._base if self.busy else self._learned
 
     def opened(self, now: float) -> None:
         """A new socket."""

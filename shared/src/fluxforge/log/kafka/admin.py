@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import confluent_kafka as ck
@@ -29,6 +30,8 @@ _MOVING = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.UNSTABLE_OFFSET_COMMIT,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -144,6 +147,12 @@ class Admin:
                 if _code(error) not in _MOVING or time.monotonic() > deadline:
                     raise
             time.sleep(0.05)
+            self._refresh(tp.topic)
+
+    def _refresh(self, topic: str) -> None:
+        """Learn the leaders anew: librdkafka's admin client does not when a partition has moved."""
+        with suppress(KafkaException):
+            self._client.list_topics(topic, timeout=ANSWER_SECONDS)
 
     def _describe(self, topics: Iterable[str]) -> dict[str, Any]:
         futures = self._client.describe_topics(ck.TopicCollection(list(topics)), request_timeout=ANSWER_SECONDS)
