@@ -13,7 +13,7 @@ Written from the definitions of the features alone. Where they leave room, the r
 4.  While t is unknown an event moves nothing but the L2 book: no previous book, step, window or row comes of it.
 5.  A refresh that differs from the known book, or meets none, is a reset: flag after_gap, spread and depth end.
 6.  A trade whose price or size is not finite and > 0 is invalid: it counts nowhere.
-7.  late_clamped looks at events of every kind that are not rejected.
+7.  late_clamped looks at books and trades that are not rejected: only they enter a step or a window.
 8.  One collector per key: following one of several is not described closely enough to be recomputed here.
 """
 
@@ -117,7 +117,7 @@ def moments(log: Iterable[tuple[int, AnyEvent]]) -> Iterator[Moment]:
         ts = event.capture_ts if event.clock == ClockSource.CAPTURE else event.ts
         if ts is not None and ts > event.capture_ts + event.skew + FUTURE_NS:
             continue
-        late = ts is not None and t is not None and ts < t
+        late = ts is not None and t is not None and ts < t and isinstance(event, BookSnapshot | BookDelta | Trade)
         if ts is not None:
             t = ts if t is None else max(t, ts)
         what, bids, asks = meaning(event, book)

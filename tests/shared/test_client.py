@@ -59,5 +59,5 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'log.db'}"
     with pytest.raises(ConfigError, match="candles"):
         Feed("candles", url=url)  # type: ignore[arg-type]
-    with pytest.raises((UnknownTopic, LogUnavailable), match="market.features|log.db"):
+    with pytest.raises((UnknownTopic, LogUnavailable), match=r"market\.features|log\.db"):
         Feed(url=url)

@@ -36,8 +36,6 @@ LAGS = (0, 0, 0, 0, 0, 0, S // 3, 4 * S, None)
 
 WAITS = (0, 0, 1, S // 10, S // 2, S, S, 3 * S, 7 * S, 31 * S, 61 * S, 700 * S)
 KINDS = (*["snapshot"] * 4, *["delta"] * 8, *["trade"] * 5)
-NEVER_LATE = ("heartbeat", "reset", "ticker")
-"""Kinds that stamp no time before t here; `test_an_event_of_any_kind_sets_late_clamped` is about those that do."""
 KINDS += ("invalid", "heartbeat", "reset", "refresh", "restate", "ticker", "bad trade", "future")
 
 
@@ -141,17 +139,13 @@ def histories(draw: st.DrawFn) -> list[AnyEvent]:
         )
     )
     clock = ClockSource.CAPTURE if draw(st.integers(0, 5)) == 5 else ClockSource.EXCHANGE
-    now, last, reached, events = T0, {}, {}, []
+    now, last, events = T0, {}, []
     for kind, symbol, wait, lag, seed in steps:
         now += wait
         rng = Random(seed)
         if kind == "future" and clock == ClockSource.CAPTURE:
             kind = "trade"
         skew = 0 if clock == ClockSource.CAPTURE else rng.choice([0, 0, 7 * S, -2 * S])
-        if lag is not None and kind in NEVER_LATE:
-            lag = min(0, now - reached.get(symbol, now))
-        if lag is not None and kind != "future":
-            reached[symbol] = max(reached.get(symbol, 0), now - lag)
         common = {
             "exchange": "x",
             "symbol": symbol,
@@ -165,19 +159,7 @@ def histories(draw: st.DrawFn) -> list[AnyEvent]:
             "clock": clock,
         }
         events.append(event_of(kind, common, rng, last))
-        if kind == "future" and events[-1].ts == now + 5 * S:  # just within what is believed
-            reached[symbol] = max(reached.get(symbol, 0), now + 5 * S)
     return events
-
-
-@pytest.mark.xfail(strict=True, reason="the kernel lets heartbeats, resets and tickers pass without the flag")
-@pytest.mark.parametrize("kind", NEVER_LATE)
-def test_an_event_of_any_kind_sets_late_clamped(kind: str) -> None:
-    common = {"exchange": "x", "symbol": "A/B", "native": "", "source": "s", "collector": "c", "connection": "1"}
-    stamps = [{"ts": T0 + s * S, "capture_ts": T0 + s * S} for s in (1, 0, 2)]
-    kinds = ("snapshot", kind, "snapshot")
-    events = [event_of(k, common | stamp, Random(1), {}) for k, stamp in zip(kinds, stamps, strict=True)]
-    compare_features(events, FeatureConfig(hf_emit_interval=0))
 
 
 def magnitude(events: Sequence[AnyEvent]) -> float:
