@@ -68,6 +68,7 @@ class Run:
         self.log.create(Topics().specs(2))
         self.pipeline = Pipeline(self.log.appender(), "market.raw", stats=self.stats)
         self.collector = CcxtCollector(config, self.pipeline, self.stats, SystemClock())
+        self.collecting: asyncio.Task[None] | None = None
 
     def count(self, kind: str) -> int:
         return self.stats.by(metrics.EVENTS, 2).get(kind, 0)
@@ -75,6 +76,8 @@ class Run:
     async def until(self, reached: Callable[[], bool], within: float = 30.0) -> None:
         async with asyncio.timeout(within):
             while not reached():  # noqa: ASYNC110  any state of the collector may be asked for
+                if self.collecting is not None and self.collecting.done():
+                    self.collecting.result()
                 await asyncio.sleep(0.01)
 
 
@@ -82,6 +85,7 @@ class Run:
 async def running(tmp_path: Path, config: CcxtConfig) -> AsyncIterator[Run]:
     run = Run(f"sqlite:///{tmp_path / 'raw.db'}", config)
     writing, collecting = asyncio.create_task(run.pipeline.run()), asyncio.create_task(run.collector.run())
+    run.collecting = collecting
     try:
         yield run
         if collecting.done():

@@ -44,10 +44,13 @@ class Run:
         self.log.create(Topics().specs(2))
         self.pipeline = Pipeline(self.log.appender(), "market.raw", stats=self.stats)
         self.collector = NativeCollector(self.config, self.pipeline, self.stats, SystemClock())
+        self.collecting: asyncio.Task[None] | None = None
 
     async def until(self, reached: Callable[[], bool], within: float = 20.0) -> None:
         async with asyncio.timeout(within):
             while not reached():  # noqa: ASYNC110  any state of the collector may be asked for
+                if self.collecting is not None and self.collecting.done():
+                    self.collecting.result()
                 await asyncio.sleep(0.01)
 
     def connection(self) -> Connection:
@@ -73,6 +76,7 @@ class Run:
 async def running(tmp_path: Path, simulator: Simulator, config: NativeConfig) -> AsyncIterator[Run]:
     run = Run(f"sqlite:///{tmp_path / 'raw.db'}", simulator, config)
     writing, collecting = asyncio.create_task(run.pipeline.run()), asyncio.create_task(run.collector.run())
+    run.collecting = collecting
     try:
         yield run
         if collecting.done():

@@ -76,9 +76,9 @@ class CcxtCollector:
         """Collect until cancelled. Raises UnknownSymbol when the exchange lists none of the symbols."""
         try:
             await self._load_markets()
-            self._keys = {
-                symbol: _Key(symbol, id_) for symbol, id_ in listed(self._config, self._exchange.markets).items()
-            }
+            found = listed(self._config, self._exchange.markets)
+            mono, stall = self._clock.monotonic(), self._config.stall_timeout
+            self._keys = {symbol: _Key(symbol, native, Patience(stall, mono)) for symbol, native in found.items()}
             self._silence = Silence((self._log_key(key) for key in self._keys.values()), self._clock.now())
             self._undecided_until = self._clock.monotonic() + DECIDE_S
             async with asyncio.TaskGroup() as group:

@@ -85,9 +85,12 @@ class KafkaAppender:
             raise cluster.error("producer", error) from error
         self._sender = Sender(self._producer, cluster, admin)
         self._calls = 0
+        self._closed = False
 
     def append(self, output: Output) -> None:
         """Queue one record; waits while the queue is full. Raises what became of an earlier one."""
+        if self._closed:
+            raise LogUnavailable("the appender is closed")
         self._calls += 1
         if self._calls % _POLL_EVERY == 0:
             self._producer.poll(0)
@@ -97,7 +100,7 @@ class KafkaAppender:
 
     def pending(self) -> int:
         """Records queued and not yet acknowledged by all replicas."""
-        return len(self._producer)
+        return 0 if self._closed else len(self._producer)
 
     def flush(self, timeout: float = 30.0) -> None:
         """Wait until all that was queued is acknowledged."""
@@ -112,8 +115,12 @@ class KafkaAppender:
 
     def close(self) -> None:
         """Flush and release; raises what the flush raises."""
-        self.flush()
-        self._producer.close()
+        if not self._closed:
+            try:
+                self.flush()
+            finally:
+                self._closed = True
+                del self._producer, self._sender  # librdkafka's threads end with the last reference
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

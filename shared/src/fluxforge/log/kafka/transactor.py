@@ -29,7 +29,7 @@ class KafkaTransactor:
 
     def __init__(self, cluster: Cluster, admin: Admin, transactional_id: str) -> None:
         self._cluster, self._id = cluster, transactional_id
-        self._open = False
+        self._open = self._closed = False
         try:
             self._producer = Producer(cluster.transactor(transactional_id), logger=library_log())
             self._retry(lambda: self._producer.init_transactions(_TRY_SECONDS), INIT_SECONDS)
@@ -77,10 +77,12 @@ class KafkaTransactor:
 
     def close(self) -> None:
         """Drop what is open and release."""
+        if self._closed:
+            return
+        self._closed = True
         with suppress(FluxForgeError, KafkaException):  # the broker drops it when the transaction times out
             self.abort()
-        with suppress(KafkaException):  # a fenced producer says so once more
-            self._producer.close()
+        del self._producer, self._sender  # librdkafka's threads end with the last reference
 
     def _begin(self) -> None:
         if not self._open:
