@@ -75,7 +75,7 @@ class Run:
 
     async def until(self, reached: Callable[[], bool], within: float = 30.0) -> None:
         async with asyncio.timeout(within):
-            while not reached():  # noqa: ASYNC110  any state of the collector may be asked for
+            while not reached():
                 if self.collecting is not None and self.collecting.done():
                     self.collecting.result()
                 await asyncio.sleep(0.01)
