@@ -207,10 +207,14 @@ def test_compaction_keeps_the_newest_record_of_each_key(log: Log, topics: Topics
     spec = TopicSpec(topics.features_state, 2, compact=True)
     log.create([spec])
     newest: dict[bytes, bytes] = {}
+    appender = log.appender()
     for version in range(5):
         outputs = [Output(spec.name, f"k{key}".encode(), f"{key}-{version}".encode()) for key in range(20 + version)]
         newest |= {output.key or b"": output.value for output in outputs}
-        append(log, *outputs)
+        for output in outputs:
+            appender.append(output)
+        appender.flush()
+    appender.close()
     read = [record for records in read_topic(log, spec.name).values() for record in records]
     assert {record.key: record.value for record in read} == newest
     with pytest.raises(LogError):

@@ -265,3 +265,19 @@ def test_a_silent_member_is_replaced_after_its_session_and_fenced(tmp_path: Path
     silent.close()
     for one in (log, peer):
         one.close()
+
+
+def test_compaction_drops_the_older_records_of_a_key_at_once(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+    log.create([TopicSpec(TP.topic, 1, compact=True)])
+    appender = log.appender()
+    for number in range(50):
+        appender.append(Output(TP.topic, f"k{number % 7}".encode(), str(number).encode()))
+        if number % 20 == 0:
+            appender.flush()
+    appender.close()
+    assert [(record.offset, record.value) for record in read_all(log, TP)] == [
+        (number, str(number).encode()) for number in range(43, 50)
+    ]
+    assert log.bounds(TP) == (0, 50)
+    log.close()

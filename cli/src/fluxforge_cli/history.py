@@ -102,10 +102,15 @@ def etl(
             progress=lambda done, of: progress.update(task, completed=done, total=of),
         )
     if as_json:
-        print_json({"events": result.events, "rows": dict(result.rows), "chains": result.chains, "skipped": skipped})
+        counts = {"events": result.events, "rows": dict(result.rows), "chains": result.chains}
+        print_json({**counts, "rejected": dict(result.rejected), "late": result.late, "skipped": skipped})
         return
     rows = ", ".join(f"{count:,} {table}" for table, count in sorted(result.rows.items())) or "nothing new"
     console().print(f"{result.events:,} events of {result.chains} Bronze chains: {rows}", highlight=False)
+    if result.rejected or result.late:
+        reasons = [f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(result.rejected.items())]
+        told = ", ".join([*reasons, *([f"{result.late:,} late for a bar"] if result.late else [])])
+        console().print(f"not all events gave rows: {told}; they are in Bronze", highlight=False)
     console().print(f"lake: {target / 'processed'}", highlight=False)
 
 

@@ -212,7 +212,14 @@ def test_rest_trades_come_sorted_and_flagged():
 
 @pytest.mark.parametrize(
     ("native", "unified"),
-    [("BTCUSDT", "BTC/USDT"), ("ETHBTC", "ETH/BTC"), ("RUNEEUR", "RUNE/EUR"), ("OMGBUSD", "OMG/BUSD")],
+    [
+        ("BTCUSDT", "BTC/USDT"),
+        ("ETHBTC", "ETH/BTC"),
+        ("RUNEEUR", "RUNE/EUR"),
+        ("OMGBUSD", "OMG/BUSD"),
+        ("DOTUSD", "DOT/USD"),
+        ("BTCTUSD", "BTC/TUSD"),
+    ],
 )
 def test_symbols_are_unified_by_their_quote(native, unified):
     assert unify(native) == unified

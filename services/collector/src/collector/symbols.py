@@ -24,10 +24,11 @@ def unify(native: str, *, settled: bool = False) -> str:
     For files, which carry no exchangeInfo. `settled` adds the settlement currency of a perpetual contract:
     `BTC/USDT:USDT`. Raises UnknownSymbol where no known quote currency ends the name.
     """
-    for quote in QUOTES:
-        base = native.removesuffix(quote)
-        if base and base != native:
-            return f"{base}/{quote}:{quote}" if settled else f"{base}/{quote}"
+    splits = [(native.removesuffix(quote), quote) for quote in QUOTES if native.endswith(quote) and native != quote]
+    # `DOTUSD` is DOT in USD, not DO in TUSD: a base of two letters, or the dollar itself, is the less likely reading.
+    likely = [split for split in splits if len(split[0]) > 2 and split[0] != "USD"]
+    for base, quote in likely or splits:
+        return f"{base}/{quote}:{quote}" if settled else f"{base}/{quote}"
     raise UnknownSymbol(f"{native!r} ends in no known quote currency", hint=f"known: {', '.join(QUOTES)}")
 
 

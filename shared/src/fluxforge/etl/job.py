@@ -37,14 +37,18 @@ LOCK_TIMEOUT_S = 5.0
 class Result:
     """What a run did.
 
-    events  read from Bronze
-    rows    newly written, by table
-    chains  of Bronze that were read; 0 where there was nothing new
+    events    read from Bronze
+    rows      newly written, by table
+    chains    of Bronze that were read; 0 where there was nothing new
+    rejected  events among them that gave no features, by reason; they are in Bronze as they came
+    late      events that came after their bar had closed
     """
 
     events: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     chains: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    late: int = 0
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,7 @@ class _Run:
                 reading -= ended
                 self._settle(reading, ended)
             self._settle(set(), reading)
+        self._result.rejected, self._result.late = self._maker.rejected, self._maker.late
         return self._result
 
     def _all(self) -> Iterator[Output]:

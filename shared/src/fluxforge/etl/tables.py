@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from fluxforge import rows
 from fluxforge.etl.merge import Merged
 from fluxforge.events import Kind, Ticker, Trade
+from fluxforge.kernels import layout
 from fluxforge.kernels.bars import BarKernel
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.kernels.features import FeatureKernel
@@ -32,7 +34,11 @@ class Made(NamedTuple):
 
 
 class Maker:
-    """Both kernels over the same events, all keys."""
+    """Both kernels over the same events, all keys.
+
+    rejected  events that gave no features, by reason
+    late      events that came after their bar had closed
+    """
 
     def __init__(
         self, features: FeatureConfig, bars: BarConfig, tables: Sequence[str], partitions: Sequence[int]
@@ -45,6 +51,8 @@ class Maker:
         known = (rows.hf_table(features), rows.BARS, rows.TRADES, rows.TICKER)
         self.tables = tuple(table for table in known if table.name in self._wanted)
         self._by_name = {table.name: table for table in self.tables}
+        self.rejected: Counter[str] = Counter()
+        self.late = 0
 
     def slot(self, key: str, _source: str) -> int:
         """A key's slot, the same in both kernels."""
@@ -58,6 +66,7 @@ class Maker:
         batch = merged.batch
         if self._wanted - {"bars"}:
             out = self._features.run(batch)
+            self.rejected.update(layout.REASONS[reason] for reason in out.rejects["reason"].tolist())
             if "hf" in self._wanted:
                 yield self._made(merged, "hf", rows.hf_columns(self._config, out, batch, 0), out.rows["event"])
             if "trades" in self._wanted:
@@ -71,6 +80,7 @@ class Maker:
                 yield self._made(merged, "ticker", rows.ticker_columns(quotes, batch, tickers, 0), quotes["event"])
         if "bars" in self._wanted:
             closed = self._bars.run(batch)
+            self.late += len(closed.late)
             yield self._made(merged, "bars", rows.bar_columns(closed, batch, 0), closed.bars["event"])
 
     def _made(self, merged: Merged, name: str, columns: Columns, event: NDArray[np.int64]) -> Made:

@@ -73,6 +73,7 @@ class Cluster:
             "transactional.id": transactional_id,
             "transaction.timeout.ms": TRANSACTION_MS,
             "message.timeout.ms": TRANSACTION_MS,
+            "retry.backoff.ms": 20,  # the first record waits so long again and again for the last commit to settle
         }
 
     def reader(self) -> Config:
