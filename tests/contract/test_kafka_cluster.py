@@ -6,13 +6,15 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
+import confluent_kafka as ck
 import pytest
 
 from contract.log_drive import join, poll_until, read_topic, until
 from fluxforge.errors import ConfigError, Fenced, LogUnavailable
 from fluxforge.log import Output, TopicPartition, open_log
-from fluxforge.log.kafka import admin
+from fluxforge.log.kafka import admin, client
 from fluxforge.topics import Topics, TopicSpec
 from kafka_broker import ApacheKafka, Broker
 
@@ -47,6 +49,28 @@ def test_properties_reach_librdkafka(kafka_url: str) -> None:
     with pytest.raises(ConfigError, match=r"no\.such\.property"):
         open_log(kafka_url, {"no.such.property": "1"})
     open_log(kafka_url, {"client.id": "ours", "socket.keepalive.enable": "true"}).close()
+
+
+def test_group_offsets_wait_for_a_dead_writers_transaction_to_end(
+    kafka_url: str, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "TRANSACTION_MS", 1000)
+    log = open_log(kafka_url)
+    log.create([TopicSpec(topics.raw, 1), TopicSpec(topics.features, 1)])
+    consumer, _ = join(log, f"g-{topics.raw}", topics.raw, "m")
+    until(lambda: bool(consumer.poll(1, 0.1)) or bool(consumer.assignment()))
+    native: Any = consumer
+    transactor: Any = log.transactor(f"t-{topics.raw}")
+    transactor.append(Output(topics.features, b"k", b"never committed"))
+    offsets = [ck.TopicPartition(topics.raw, 0, 5)]
+    transactor._producer.send_offsets_to_transaction(offsets, native.group_metadata(), 5.0)
+    assert log.group_offsets(f"g-{topics.raw}", topics.raw) == {}
+    assert read_topic(log, topics.features) == {0: []}
+    with pytest.raises(Fenced):
+        transactor.commit({TopicPartition(topics.raw, 0): 5}, consumer)
+    transactor.close()
+    consumer.close()
+    log.close()
 
 
 @pytest.fixture
@@ -88,7 +112,12 @@ def test_kill_9_of_the_broker_loses_and_repeats_nothing(mortal: ApacheKafka, top
     deadline = time.monotonic() + 30
     while not committed:  # the session may have ended meanwhile: then the member joins anew, as the protocol says
         assert time.monotonic() < deadline
-        consumer.poll(1000, 0.2)
+        try:
+            consumer.poll(1000, 0.2)
+        except Fenced:  # the broker died after it had taken a joining in and before it could answer
+            consumer.close()
+            consumer, _ = join(log, "g", topics.raw, "m")
+            continue
         try:
             transactor.append(Output(topics.features, b"k", b"after"))
             transactor.commit({tp: 7}, consumer)

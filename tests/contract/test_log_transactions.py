@@ -259,10 +259,10 @@ def test_members_share_and_hand_over_without_loss_or_repeat(log: Log, log_url: s
             feed(500)
             two.expect("committed")
             until(caught_up)
-            one.signal(signal.SIGSTOP)  # hangs for longer than its session
+            one.signal(signal.SIGSTOP)  # hangs for longer than its session, perhaps in a transaction
             feed(500)
             two.expect("assigned")
-            until(caught_up)
+            until(caught_up, 45.0)
             one.signal(signal.SIGCONT)
             one.expect("lost")
             one.expect("assigned")

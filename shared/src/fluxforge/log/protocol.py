@@ -184,8 +184,14 @@ class Log(Protocol):
 
     def reader(self, tp: TopicPartition, offset: int) -> Reader: ...
 
-    def consumer(self, group: str, topics: Sequence[str], member: str, listener: Listener) -> Consumer:
-        """Join `group` as `member` (stable over restarts)."""
+    def consumer(
+        self, group: str, topics: Sequence[str], member: str, listener: Listener, *, static: bool = True
+    ) -> Consumer:
+        """Join `group` as `member` (stable over restarts).
+
+        On Kafka a static member keeps its partitions while it is away for less than a session (6 s), and whoever
+        joins under its name shuts it out; one that is not static hands them over at once when it closes.
+        """
 
     def transactor(self, transactional_id: str) -> Transactor:
         """Fences the previous holder of the id."""

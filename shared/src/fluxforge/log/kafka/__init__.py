@@ -55,11 +55,15 @@ class KafkaLog:
         self._admin.check(tp)
         return KafkaReader(self._cluster, self._admin, tp, offset)
 
-    def consumer(self, group: str, topics: Sequence[str], member: str, listener: Listener) -> KafkaConsumer:
+    def consumer(
+        self, group: str, topics: Sequence[str], member: str, listener: Listener, *, static: bool = True
+    ) -> KafkaConsumer:
         """Join `group` as `member` (stable over restarts)."""
         for topic in topics:
             self._admin.partitions(topic)
-        return KafkaConsumer(self._cluster, self._admin, group=group, topics=topics, member=member, listener=listener)
+        return KafkaConsumer(
+            self._cluster, self._admin, group=group, topics=topics, member=member, listener=listener, static=static
+        )
 
     def transactor(self, transactional_id: str) -> KafkaTransactor:
         """Fences the previous holder of the id."""

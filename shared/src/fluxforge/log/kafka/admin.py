@@ -17,7 +17,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from fluxforge.errors import FluxForgeError, LogUnavailable, OffsetOutOfRange, UnknownTopic
-from fluxforge.log.kafka.client import ANSWER_SECONDS, TRANSACTION_MS, Cluster, library_log
+from fluxforge.log.kafka.client import ANSWER_SECONDS, SETTLE_SECONDS, Cluster, library_log
 from fluxforge.log.protocol import Bounds, TopicPartition
 from fluxforge.topics import TopicSpec
 
@@ -112,7 +112,7 @@ class Admin:
         """
         tps = [ck.TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
         asked = [ck.ConsumerGroupTopicPartitions(group, tps)]
-        deadline = time.monotonic() + TRANSACTION_MS / 1000 + ANSWER_SECONDS
+        deadline = time.monotonic() + SETTLE_SECONDS
         while True:
             futures = self._client.list_consumer_group_offsets(
                 asked, require_stable=True, request_timeout=ANSWER_SECONDS

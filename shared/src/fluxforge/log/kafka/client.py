@@ -13,6 +13,9 @@ ANSWER_SECONDS = 8.0
 """How long a broker may take to answer a question."""
 TRANSACTION_MS = 10_000
 """How long a dead writer's open transaction can hold readers up."""
+SETTLE_SECONDS = TRANSACTION_MS / 1000 + 20.0
+"""When a dead writer's transaction is over at the latest: brokers look for timed-out ones each 10 s by default
+(`transaction.abort.timed.out.transaction.cleanup.interval.ms`)."""
 SESSION_MS = 6_000
 """The shortest session brokers allow by default: a dead member's partitions are free after it."""
 MESSAGE_BYTES = 16 * 1024 * 1024
@@ -80,8 +83,8 @@ class Cluster:
         """Never joins a group; librdkafka asks for a name all the same."""
         return {**self._base, **_READER, "group.id": "fluxforge-reader"}
 
-    def consumer(self, group: str, member: str) -> Config:
-        """A static member: restarted within the session it gets its partitions back without a rebalance.
+    def consumer(self, group: str, member: str, *, static: bool) -> Config:
+        """A static member gets its partitions back without a rebalance when it is restarted within the session.
 
         cooperative-sticky, so that a join or a leave moves only the partitions that must move.
         """
@@ -89,7 +92,7 @@ class Cluster:
             **self._base,
             **_READER,
             "group.id": group,
-            "group.instance.id": member,
+            **({"group.instance.id": member} if static else {"client.id": member}),
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": SESSION_MS,
             "heartbeat.interval.ms": SESSION_MS // 4,

@@ -20,7 +20,15 @@ class KafkaConsumer:
     """librdkafka's callbacks turned into the listener's; what the listener raises comes out of `poll`."""
 
     def __init__(
-        self, cluster: Cluster, admin: Admin, *, group: str, topics: Sequence[str], member: str, listener: Listener
+        self,
+        cluster: Cluster,
+        admin: Admin,
+        *,
+        group: str,
+        topics: Sequence[str],
+        member: str,
+        listener: Listener,
+        static: bool = True,
     ) -> None:
         self.group, self.member = group, member
         self._cluster, self._admin, self._listener = cluster, admin, listener
@@ -31,7 +39,7 @@ class KafkaConsumer:
         self._raised: BaseException | None = None
         self._errors: list[tuple[TopicPartition, KafkaError]] = []
         try:
-            self._consumer = Consumer(cluster.consumer(group, member), logger=library_log())
+            self._consumer = Consumer(cluster.consumer(group, member, static=static), logger=library_log())
             self._consumer.subscribe(
                 list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
@@ -41,7 +49,8 @@ class KafkaConsumer:
     def poll(self, max_records: int = 1000, timeout: float = 0.1) -> list[Batch]:
         """Batches of assigned partitions; empty after `timeout` seconds.
 
-        Raises OffsetOutOfRange, and Fenced once another process has joined under this member's name.
+        Raises OffsetOutOfRange, and Fenced once another process has joined under this member's name. A broker that
+        dies between taking this member in and telling it so makes it a stranger too: join anew after Fenced.
         """
         deadline = time.monotonic() + timeout
         while not self._errors:

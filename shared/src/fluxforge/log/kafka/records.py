@@ -45,37 +45,72 @@ def batches(
 
     Messages of partitions without a position, or from before it, are left-overs of an earlier assignment and dropped.
     """
-    found: dict[TopicPartition, list[Record]] = {}
-    moved: dict[TopicPartition, int] = {}
-    tps: dict[tuple[str | None, int | None], TopicPartition] = {}
+    found: dict[tuple[str | None, int | None], _Found] = {}
     errors: list[tuple[TopicPartition, KafkaError]] = []
+    name: tuple[str | None, int | None] | None = None
+    one = _NOWHERE
     for message in messages:
-        name = (message.topic(), message.partition())
-        tp = tps.get(name)
-        if tp is None:
-            tp = tps[name] = TopicPartition(name[0] or "", -1 if name[1] is None else name[1])
+        topic, partition = message.topic(), message.partition()
+        if name is None or partition != name[1] or topic != name[0]:
+            name = (topic, partition)
+            known = found.get(name)
+            if known is None:
+                tp = TopicPartition(topic or "", -1 if partition is None else partition)
+                known = found[name] = _Found(tp, positions.get(tp))
+            one = known
         error = message.error()
         if error is not None and error.code() != KafkaError._PARTITION_EOF:
             if error.code() not in _PASSING or error.fatal():
-                errors.append((tp, error))
+                errors.append((one.tp, error))
             continue
-        at, offset = positions.get(tp), message.offset()
-        if at is None or offset is None or offset < at:
+        offset = message.offset()
+        if one.at is None or offset is None or offset < one.at:
             continue
         if error is None:
-            records = found.get(tp)
-            if records is None:
-                records = found[tp] = []
-            key, value, timestamp = message.key(), message.value() or b"", message.timestamp()[1]
-            records.append(Record(tp.partition, offset, timestamp, key, value, _headers(message)))
+            headers = message.headers()
+            one.records.append(
+                Record(
+                    one.tp.partition,
+                    offset,
+                    message.timestamp()[1],
+                    message.key(),
+                    message.value() or b"",
+                    _headers(headers) if headers else (),
+                )
+            )
             offset += 1
-        if offset > at:
-            positions[tp] = moved[tp] = offset
-    return [Batch(tp, found.get(tp, ()), next_offset) for tp, next_offset in moved.items()], errors
+        if offset > one.at:
+            one.at = offset
+            one.moved = True
+    made = []
+    for one in found.values():
+        if one.moved and one.at is not None:
+            positions[one.tp] = one.at
+            made.append(Batch(one.tp, one.records, one.at))
+    return made, errors
 
 
-def _headers(message: Message) -> Headers:
-    headers: Any = message.headers()
-    if not headers:
-        return ()
-    return tuple((name, value or b"") for name, value in headers)
+class _Found:
+    """What a poll has brought of one partition."""
+
+    __slots__ = ("at", "moved", "records", "tp")
+
+    def __init__(self, tp: TopicPartition, at: int | None) -> None:
+        self.tp, self.at, self.moved = tp, at, False
+        self.records: list[Record] = []
+
+
+_NOWHERE = _Found(TopicPartition("", -1), None)
+_KNOWN_HEADERS: dict[Any, Headers] = {}
+_CACHED = 4096
+
+
+def _headers(headers: Any) -> Headers:
+    """As tuples; the same few headers come again and again, so they are shared."""
+    given = tuple(headers)
+    known = _KNOWN_HEADERS.get(given)
+    if known is None:
+        if len(_KNOWN_HEADERS) >= _CACHED:
+            _KNOWN_HEADERS.clear()
+        known = _KNOWN_HEADERS[given] = tuple((name, value or b"") for name, value in given)
+    return known

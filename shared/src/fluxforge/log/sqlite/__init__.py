@@ -81,8 +81,13 @@ class SqliteLog:
         part = self._topics.part(tp)
         return SqliteReader(Store(self.path), part, tp, offset)
 
-    def consumer(self, group: str, topics: Sequence[str], member: str, listener: Listener) -> SqliteConsumer:
-        """Join `group` as `member` (stable over restarts)."""
+    def consumer(
+        self, group: str, topics: Sequence[str], member: str, listener: Listener, *, static: bool = True
+    ) -> SqliteConsumer:
+        """Join `group` as `member` (stable over restarts).
+
+        Here every member hands over at once when it closes, and is shut out by whoever joins under its name.
+        """
         names = list(topics)
         for name in names:
             self.partitions(name)
