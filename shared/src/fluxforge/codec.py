@@ -55,7 +55,7 @@ def decode(value: bytes) -> AnyEvent:
         ) from error
     if isinstance(event, _BOOKS) and (len(event.bids) | len(event.asks)) & 15:
         raise CodecError(
-            f"the book of {event.key} has sides of {len(event.bids)} and {len(event.asks)} bytes, not 16 for each level",
+            f"the book of {event.key} has sides of {len(event.bids)} and {len(event.asks)} bytes, not 16 a level",
             hint="written by another program, or damaged",
         )
     return event
