@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.history import DEPTH, REPOSITORY, Books, History, Levels
+from numpy.typing import NDArray
 
 FEATURE_COLUMNS = 107
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
@@ -45,7 +44,12 @@ def features(floor: ctypes.CDLL, books: Books, emit_ms: int) -> Callable[[], NDA
     floor.ssize.restype = floor.batch.restype = ctypes.c_int64
     state = ctypes.create_string_buffer(floor.ssize())
     out = np.empty((len(books.bid_price), FEATURE_COLUMNS))
-    arguments: list[Any] = [state, ctypes.c_int64(len(books.kind)), *map(_pointer, books[:7]), ctypes.c_int(DEPTH)]
+    arguments: list[Any] = [
+        state,
+        ctypes.c_int64(len(books.kind)),
+        *(_pointer(array) for array in books[:7]),
+        ctypes.c_int(DEPTH),
+    ]
     arguments += [_pointer(books.trade_size), _pointer(books.trade_sign), ctypes.c_int64(emit_ms), _pointer(out)]
 
     def run() -> NDArray[np.float64]:
@@ -79,6 +83,7 @@ class SortedArrays:
     """`runA`: sorted arrays and memmove, ask prices negated, the best last."""
 
     def __init__(self, floor: ctypes.CDLL, history: History, changes: Changes) -> None:
+        self._changes = changes
         self._run = floor.runA
         self._run.restype = ctypes.c_int64
         self._start = [_side(history.bids, 1.0), _side(history.asks, -1.0)]
@@ -105,7 +110,7 @@ class Leaves:
     """`runB`: sorted leaves of up to 128 levels under a directory."""
 
     def __init__(self, floor: ctypes.CDLL, history: History, changes: Changes) -> None:
-        self._floor = floor
+        self._floor, self._changes = floor, changes
         floor.tsize.restype = floor.tdump.restype = floor.runB.restype = ctypes.c_int64
         floor.tapp.argtypes = (ctypes.c_void_p, ctypes.c_double, ctypes.c_double)
         self._start = [_side(history.bids, 1.0), _side(history.asks, -1.0)]

@@ -111,7 +111,9 @@ def synthetic(seed: int = 1, updates: int = 6500, changes: int = 25, levels: int
         sizes = np.where(rng.random(changes) < 0.45, 0.0, rng.uniform(0.01, 5, changes))
         sides = rng.random(changes) < 0.5
         new_bids = {(mid - int(d)) / 100: float(q) for d, q, side in zip(distance, sizes, sides, strict=True) if side}
-        new_asks = {(mid + int(d)) / 100: float(q) for d, q, side in zip(distance, sizes, sides, strict=True) if not side}
+        new_asks = {
+            (mid + int(d)) / 100: float(q) for d, q, side in zip(distance, sizes, sides, strict=True) if not side
+        }
         new_bids |= {price: 0.0 for price in bids if price >= mid / 100}
         new_asks |= {price: 0.0 for price in asks if price <= mid / 100}
         events.append(_update(time, list(new_bids.items()), list(new_asks.items()), bids, asks))
@@ -121,12 +123,12 @@ def synthetic(seed: int = 1, updates: int = 6500, changes: int = 25, levels: int
 class Books(NamedTuple):
     """The history as books of DEPTH levels and trades: what the feature floor eats.
 
-    kind [n] 0 book, 1 trade; index [n] into the books or the trades; time_ms [n]; the books' sides
+    kind [n] 0 book, 1 trade; place [n] into the books or the trades; time_ms [n]; the books' sides
     [books × DEPTH], best first; trades' price, size and sign [trades]
     """
 
     kind: NDArray[np.uint8]
-    index: NDArray[np.int64]
+    place: NDArray[np.int64]
     time_ms: NDArray[np.int64]
     bid_price: NDArray[np.float64]
     bid_size: NDArray[np.float64]
@@ -143,7 +145,9 @@ def books() -> Books:
     history = load()
     kind = np.array([isinstance(event, Print) for event in history.events], np.uint8)
     index = np.where(kind == 1, np.cumsum(kind) - 1, np.cumsum(1 - kind.astype(np.int64)) - 1)
-    sides = [np.array([side for u in history.updates for side in getattr(u, name)]) for name in ("best_bids", "best_asks")]
+    sides = [
+        np.array([side for u in history.updates for side in getattr(u, name)]) for name in ("best_bids", "best_asks")
+    ]
     bids, asks = (side.reshape(-1, DEPTH, 2) for side in sides)
     trades = np.array([event[1:] for event in history.trades])
     parts = (bids[:, :, 0], bids[:, :, 1], asks[:, :, 0], asks[:, :, 1], *trades.T)
@@ -151,7 +155,9 @@ def books() -> Books:
     return Books(kind, index.astype(np.int64), times, *(np.ascontiguousarray(part) for part in parts))
 
 
-def _update(time_ms: int, new_bids: Levels, new_asks: Levels, bids: dict[float, float], asks: dict[float, float]) -> Update:
+def _update(
+    time_ms: int, new_bids: Levels, new_asks: Levels, bids: dict[float, float], asks: dict[float, float]
+) -> Update:
     for side, changes in ((bids, new_bids), (asks, new_asks)):
         for price, size in changes:
             if size:

@@ -11,27 +11,39 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+Run = Callable[[], object]
 
-def cpu_seconds(sides: Mapping[str, Callable[[], object]], rounds: int, least: float = 0.05) -> dict[str, float]:
+
+def cpu_seconds(
+    sides: Mapping[str, Run], rounds: int, least: float = 0.05, before: Mapping[str, Run] | None = None
+) -> dict[str, float]:
     """Median CPU s (user + system of the whole process, all threads) of one call of each side.
 
     Rounds go A B C A B C…, so that a noisy neighbour meets all sides alike; a side is repeated within its round until
-    it has run for about `least` s. Each is called once before, to compile and to warm the caches.
+    it has run for about `least` s. Each is called once before, to compile and to warm the caches. `before` a call, and
+    outside the time, its side's preparation is run.
     """
-    repeats = {}
-    for name, side in sides.items():
-        side()
+    prepare = before or {}
+
+    def once(name: str) -> float:
+        prepare.get(name, _nothing)()
         start = time.process_time()
-        side()
-        repeats[name] = max(1, round(least / max(time.process_time() - start, 1e-6)))
+        sides[name]()
+        return time.process_time() - start
+
+    repeats = {}
+    for name in sides:
+        once(name)
+        repeats[name] = max(1, round(least / max(once(name), 1e-6)))
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
-        for name, side in sides.items():
-            start = time.process_time()
-            for _ in range(repeats[name]):
-                side()
-            found[name].append((time.process_time() - start) / repeats[name])
+        for name in sides:
+            found[name].append(sum(once(name) for _ in range(repeats[name])) / repeats[name])
     return {name: statistics.median(times) for name, times in found.items()}
+
+
+def _nothing() -> None:
+    """No preparation."""
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
