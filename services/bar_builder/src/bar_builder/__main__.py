@@ -29,7 +29,7 @@ def _processor(settings: Settings) -> BarProcessor:
 
 
 ROLES = {
-    "builder": Role(check, serve, "raw topic to bars", group=True),
+    "builder": Role(check, serve, "raw topic to bars"),
     "lake": lake.role(LAKE_TABLES),
 }
 

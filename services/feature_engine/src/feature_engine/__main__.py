@@ -29,7 +29,7 @@ def _processor(settings: Settings) -> FeatureProcessor:
 
 
 ROLES = {
-    "engine": Role(check, serve, "raw topic to feature rows", group=True),
+    "engine": Role(check, serve, "raw topic to feature rows"),
     "lake": lake.role(LAKE_TABLES),
 }
 

@@ -7,8 +7,7 @@ of it is waste.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from copy import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,62 +27,35 @@ class Ring(NamedTuple):
     columns: int
 
 
-Parameters = Callable[[str], dict[int, float]]
-"""Words of a key's header that hold its parameters, by place: float64."""
-
-
-def _no_parameters(_: str) -> dict[int, float]:
-    return {}
-
-
 class Arena:
-    """Keys and their records; `ints` and `floats` are two views of the same words.
+    """Keys and their records; `ints` and `floats` are two views of the same words."""
 
-    `parameters` are written into the record of a new key.
-    """
-
-    def __init__(self, header_words: int, rings: Sequence[Ring], parameters: Parameters = _no_parameters) -> None:
+    def __init__(self, header_words: int, rings: Sequence[Ring]) -> None:
         self._header_words = header_words
-        self._parameters = parameters
         self._rings = tuple(rings)
         self._used = 0
         self._slots: dict[str, int] = {}
         self._keys: list[str] = []
-        self._free: list[int] = []
         self.ints: NDArray[np.int64] = np.zeros(1 << 12, np.int64)
         self.floats: NDArray[np.float64] = self.ints.view(np.float64)
         self.bases: NDArray[np.int64] = np.zeros(16, np.int64)
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._keys)
 
     def slot(self, key: str) -> int:
         """The index of a key; a new key gets an empty record."""
         slot = self._slots.get(key)
         if slot is None:
             slot = self._add(key)
-            self._lay_empty(slot, key)
+            self._place(slot, self._empty_record())
         return slot
 
     def key(self, slot: int) -> str:
         return self._keys[slot]
 
     def keys(self) -> list[str]:
-        return list(self._slots)
-
-    def drop(self, key: str) -> None:
-        """Forget a key; its slot serves the next new one."""
-        slot = self._slots.pop(key)
-        self._free.append(slot)
-        self._keys[slot], self.bases[slot] = "", -1
-
-    def copy(self) -> Arena:
-        """The same state in words of its own."""
-        twin = copy(self)
-        twin.ints, twin.bases = self.ints.copy(), self.bases.copy()
-        twin.floats = twin.ints.view(np.float64)
-        twin._slots, twin._keys, twin._free = dict(self._slots), list(self._keys), list(self._free)
-        return twin
+        return list(self._keys)
 
     def record(self, slot: int) -> NDArray[np.int64]:
         """The words of a record (a view)."""
@@ -114,48 +86,43 @@ class Arena:
     def grow(self, slot: int, room: int) -> None:
         """Make sure that every ring of the record has a free place and each side `room` more slots."""
         old = self.record(slot)
-        ring_capacities = [int(old[r.head + at.RING_CAP]) * (2 if _is_crowded(old, r) else 1) for r in self._rings]
+        ring_capacities = [
+            int(old[r.head + at.RING_CAP])
+            * (2 if old[r.head + at.RING_N] - old[r.head + at.RING_LO] + 2 > old[r.head + at.RING_CAP] // 2 else 1)
+            for r in self._rings
+        ]
         side_capacities = [_at_least(int(old[s + at.SIDE_N]) + room + 1, int(old[s + at.SIDE_CAP])) for s in _SIDES]
-        new = self._reserve(slot, self._words(ring_capacities, side_capacities))
-        self._lay(new, ring_capacities, side_capacities)
+        new = self._blank(ring_capacities, side_capacities)
         self._copy(old, new)
+        self._place(slot, new)
 
     def _add(self, key: str) -> int:
-        slot = self._free.pop() if self._free else len(self._keys)
-        self._slots[key] = slot
-        if slot < len(self._keys):
-            self._keys[slot] = key
-            return slot
+        slot = len(self._keys)
         self._keys.append(key)
+        self._slots[key] = slot
         if slot == len(self.bases):
             self.bases = np.concatenate([self.bases, np.zeros(slot, np.int64)])
         self.bases[slot] = -1
         return slot
 
-    def _lay_empty(self, slot: int, key: str) -> None:
-        rings, sides = [_FIRST_CAPACITY] * len(self._rings), [_FIRST_CAPACITY] * 2
-        record = self._reserve(slot, self._words(rings, sides))
-        self._lay(record, rings, sides)
+    def _empty_record(self) -> NDArray[np.int64]:
+        record = self._blank([_FIRST_CAPACITY] * len(self._rings), [_FIRST_CAPACITY] * 2)
         record[at.BOOK_OFFSET] = record[at.COLLECTOR] = -1
         record[at.TIME] = NO_TS
-        floats = record.view(np.float64)
-        floats[[at.QUOTE_MID, at.QUOTE_SPREAD]] = np.nan
-        for word, value in self._parameters(key).items():
-            floats[word] = value
+        record.view(np.float64)[[at.QUOTE_MID, at.QUOTE_SPREAD]] = np.nan
+        return record
 
-    def _words(self, ring_capacities: Sequence[int], side_capacities: Sequence[int]) -> int:
-        """Words of a record with these capacities."""
-        rings = sum(c * r.columns for c, r in zip(ring_capacities, self._rings, strict=True))
-        return self._header_words + rings + 2 * sum(side_capacities)
-
-    def _lay(self, record: NDArray[np.int64], ring_capacities: Sequence[int], side_capacities: Sequence[int]) -> None:
-        """Lay out the rings and sides of a zeroed record."""
+    def _blank(self, ring_capacities: Sequence[int], side_capacities: Sequence[int]) -> NDArray[np.int64]:
+        """A zeroed record with its rings and sides laid out."""
+        words = self._header_words + sum(c * r.columns for c, r in zip(ring_capacities, self._rings, strict=True))
+        record = np.zeros(words + 2 * sum(side_capacities), np.int64)
         offset = self._header_words
         for capacity, ring in zip(ring_capacities, self._rings, strict=True):
             record[ring.head + at.RING_AT], record[ring.head + at.RING_CAP] = offset, capacity
             offset += capacity * ring.columns
         record[at.SIZE], record[at.HEAD] = len(record), offset
         self._lay_sides(record, side_capacities)
+        return record
 
     @staticmethod
     def _lay_sides(record: NDArray[np.int64], capacities: Sequence[int]) -> None:
@@ -171,7 +138,11 @@ class Arena:
         new[at.SIZE], new[at.HEAD] = laid[at.SIZE], laid[at.HEAD]
         for ring in self._rings:
             new[ring.head : ring.head + 2] = laid[ring.head : ring.head + 2]
-            _copy_ring(old, new, ring)
+            entries = np.arange(old[ring.head + at.RING_LO], old[ring.head + at.RING_N])
+            was, is_now = int(old[ring.head + at.RING_CAP]), int(new[ring.head + at.RING_CAP])
+            for column in range(ring.columns):
+                source = old[ring.head + at.RING_AT] + column * was + (entries & (was - 1))
+                new[new[ring.head + at.RING_AT] + column * is_now + (entries & (is_now - 1))] = old[source]
         for side in _SIDES:
             new[side : side + 2] = laid[side : side + 2]
             for column in range(2):
@@ -182,47 +153,25 @@ class Arena:
 
     def _place(self, slot: int, record: NDArray[np.int64]) -> None:
         """Put a record at the arena's end and point the slot at it."""
-        self._reserve(slot, len(record))[:] = record
-
-    def _reserve(self, slot: int, words: int) -> NDArray[np.int64]:
-        """Zeroed words at the arena's end for the slot's record, which leaves its old place."""
-        if self._used + words > len(self.ints):
-            self._pack(slot, words)
+        if self._used + len(record) > len(self.ints):
+            self._pack(slot, len(record))
         base = self._used
+        self.ints[base : base + len(record)] = record
         self.bases[slot] = base
-        self._used = base + words
-        return self.ints[base : self._used]
+        self._used = base + len(record)
 
     def _pack(self, leaving: int, room: int) -> None:
         """Move the live records together into an array at least twice their size; `leaving` is being replaced."""
-        records = [(s, self.record(s)) for s in range(len(self._keys)) if s != leaving and self.bases[s] >= 0]
-        need = sum(len(record) for _, record in records) + room
+        live = [s for s in range(len(self._keys)) if s != leaving and self.bases[s] >= 0]
+        records = [self.record(s).copy() for s in live]
+        need = sum(map(len, records)) + room
         self.ints = np.zeros(_at_least(2 * need, 1 << 12), np.int64)
         self.floats = self.ints.view(np.float64)
         self._used = 0
-        for slot, record in records:
-            self._place(slot, record)
-
-
-def _is_crowded(record: NDArray[np.int64], ring: Ring) -> bool:
-    """Whether more than half of a ring is taken."""
-    return bool(
-        record[ring.head + at.RING_N] - record[ring.head + at.RING_LO] + 2 > record[ring.head + at.RING_CAP] // 2
-    )
-
-
-def _copy_ring(old: NDArray[np.int64], new: NDArray[np.int64], ring: Ring) -> None:
-    """The live entries of a ring into the same ring of a record with other capacities, in runs that wrap in neither."""
-    was_at, was = int(old[ring.head + at.RING_AT]), int(old[ring.head + at.RING_CAP])
-    now_at, now = int(new[ring.head + at.RING_AT]), int(new[ring.head + at.RING_CAP])
-    entry, n = int(old[ring.head + at.RING_LO]), int(old[ring.head + at.RING_N])
-    while entry < n:
-        source, target = entry & (was - 1), entry & (now - 1)
-        run = min(n - entry, was - source, now - target)
-        for column in range(ring.columns):
-            old_start, new_start = was_at + column * was + source, now_at + column * now + target
-            new[new_start : new_start + run] = old[old_start : old_start + run]
-        entry += run
+        for slot, record in zip(live, records, strict=True):
+            self.ints[self._used : self._used + len(record)] = record
+            self.bases[slot] = self._used
+            self._used += len(record)
 
 
 def _at_least(need: int, start: int) -> int:

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fluxforge.kernels.config import INFORMATION
-
 QUALITY_AFTER_GAP = 1
 QUALITY_LATE_CLAMPED = 2
 QUALITY_TRUNCATED_BAND = 4
@@ -44,8 +42,7 @@ BAR = np.dtype(
     [
         ("event", "<i8"),  # index of the event that closed it
         ("slot", "<i8"),
-        ("kind", "<i8"),  # index into BAR_TYPES
-        ("duration", "<i8"),  # s; 0 of an information-driven bar
+        ("duration", "<i8"),  # s
         ("timestamp", "<i8"),  # start, ns
         ("end", "<i8"),  # ns
         ("open", "<f8"),
@@ -73,7 +70,6 @@ BAR = np.dtype(
         ("incomplete", "<i8"),
     ]
 )
-BAR_TYPES = ("time", *INFORMATION)
 LATE = np.dtype([("event", "<i8"), ("durations", "<i8")])
 """A late event and the durations it missed: bit i is `durations[i]` of the configuration."""
 
