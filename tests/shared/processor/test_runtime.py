@@ -223,3 +223,35 @@ def test_a_second_worker_of_the_same_name_shuts_out_the_first(filled: tuple[Path
         first.commit()
     second.close()
     other.close()
+
+
+def test_partitions_that_stay_survive_a_refused_hand_over(filled: tuple[Path, Log], quiet: Log) -> None:
+    """Another worker steals the name while one partition is handed over: nothing of the one that stays is lost."""
+    path, log = filled
+    processor = processors()[0]
+    first = Runtime(log, processor, TOPICS.raw, processor.role, "1", commit_interval=1e9)
+    few(first, 300)
+    tps = sorted(first._partitions)
+    assert len(tps) == 2, "two partitions, or nothing stays"
+    other = open_log(f"sqlite:///{path}")
+    other.transactor(f"{processor.role}.1").close()
+    with pytest.raises(Fenced):
+        first.revoked(tps[:1])
+    other.close()
+    drain(log, processor)
+    for topic in (TOPICS.features, TOPICS.trades, TOPICS.ticker, TOPICS.dlq):
+        assert outputs(log, topic) == outputs(quiet, topic), topic
+
+
+def test_a_hand_over_saves_the_new_keys_of_what_stays(filled: tuple[Path, Log], quiet: Log) -> None:
+    """The commit of a hand-over is one of all partitions, keys that were never saved included."""
+    path, log = filled
+    processor = processors()[0]
+    worker = open_log(f"sqlite:///{path}")
+    first = Runtime(worker, processor, TOPICS.raw, processor.role, "1", commit_interval=1e9)
+    few(first, 300)
+    first.revoked(sorted(first._partitions)[:1])
+    del first
+    drain(log, processor)
+    for topic in (TOPICS.features, TOPICS.trades, TOPICS.ticker, TOPICS.dlq):
+        assert outputs(log, topic) == outputs(quiet, topic), topic

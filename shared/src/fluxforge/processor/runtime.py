@@ -148,14 +148,21 @@ class Runtime:
         # One transaction is open for all partitions, so the offsets of those that stay go with it.
         moved = self._moved()
         for tp in moved:
-            self._append_state(tp, self._partitions[tp].keys() if tp in leaving else ())
+            state = self._partitions[tp]
+            due = state.due(self._monotonic(), self._snapshot_interval)
+            self._append_state(tp, state.keys() if tp in leaving else due)
+        refused: Fenced | None = None
         if moved:
             try:
                 self._commit(moved)
             except Fenced as error:
                 _log.warning("partitions went before the last commit: %s", error)
+                refused = error
         for tp in leaving:
             del self._partitions[tp]
+        if refused is not None and self._partitions:
+            # The refused transaction held outputs of those that stay: only a start from what is committed is right.
+            raise refused
 
     def lost(self, tps: Sequence[TopicPartition]) -> None:
         """Listener: they are another's already; what was not committed will be made again there."""
