@@ -255,3 +255,21 @@ def test_a_hand_over_saves_the_new_keys_of_what_stays(filled: tuple[Path, Log], 
     drain(log, processor)
     for topic in (TOPICS.features, TOPICS.trades, TOPICS.ticker, TOPICS.dlq):
         assert outputs(log, topic) == outputs(quiet, topic), topic
+
+
+def test_a_worker_that_fails_commits_nothing_on_its_way_out(filled: tuple[Path, Log], quiet: Log) -> None:
+    """An error in the middle of a batch: the next worker goes on from the last commit."""
+    path, log = filled
+    processor = processors()[0]
+    worker = open_log(f"sqlite:///{path}")
+    runtime = Runtime(worker, processor, TOPICS.raw, processor.role, "1", commit_interval=1e9)
+    few(runtime, 300)
+    for state in runtime._partitions.values():
+        state.kernel.run = None  # type: ignore[method-assign, assignment]
+    with pytest.raises(TypeError):
+        runtime.run(lambda: False)
+    worker.close()
+    assert not any(log.group_offsets(processor.role, TOPICS.raw).values())
+    drain(log, processor)
+    for topic in (TOPICS.features, TOPICS.trades, TOPICS.ticker, TOPICS.dlq):
+        assert outputs(log, topic) == outputs(quiet, topic), topic

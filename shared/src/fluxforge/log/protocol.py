@@ -14,7 +14,7 @@ Promises
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from fluxforge.topics import TopicSpec
@@ -200,6 +200,3 @@ class Log(Protocol):
         """Committed offsets of a group by partition, without joining it."""
 
     def close(self) -> None: ...
-
-
-OpenLog = Callable[[str], Log]

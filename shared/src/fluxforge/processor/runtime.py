@@ -99,6 +99,10 @@ class Runtime:
         try:
             while not stopped():
                 self.turn(timeout=min(0.05, self._commit_interval))
+        except BaseException:
+            # Half a batch may be in the state, or outputs lost with a refused transaction: nothing of it is committed.
+            self._partitions.clear()
+            raise
         finally:
             self.close()
 
