@@ -49,7 +49,6 @@ WORKERS = {
     "feature lake": ("feature_engine", "--role", "lake"),
     "bar lake": ("bar_builder", "--role", "lake"),
 }
-READERS = {"sink": "raw", "engine": "raw", "builder": "raw"}
 
 
 @dataclass
@@ -119,13 +118,12 @@ def start_exchange(files: Sequence[Path]) -> tuple[subprocess.Popen[str], str]:
     raise AssertionError("the exchange did not start")
 
 
-def behind(log: Log, settings: Settings, groups: Sequence[str]) -> int:
-    """Raw records that some group has not committed yet."""
-    raw = settings.topic_names().raw
+def behind(log: Log, settings: Settings, group: str, topics: Sequence[str]) -> int:
+    """Records that a group has not committed yet."""
     total = 0
-    for group in groups:
-        done = log.group_offsets(f"{settings.broker.prefix}.{group}", raw)
-        ends = [log.bounds(TopicPartition(raw, p)).next for p in range(log.partitions(raw))]
+    for topic in topics:
+        done = log.group_offsets(f"{settings.broker.prefix}.{group}", topic)
+        ends = [log.bounds(TopicPartition(topic, p)).next for p in range(log.partitions(topic))]
         total += sum(end - done.get(p, 0) for p, end in enumerate(ends))
     return total
 
@@ -172,11 +170,16 @@ def ran(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             kills += 1
         services.stop("collector")
         log = open_log(settings.broker.url)
-        while behind(log, settings, ("features", "bars")):
-            assert time.monotonic() < deadline, "the processors did not catch up"
-            time.sleep(0.1)
+        names = settings.topic_names()
+
+        def wait_for(groups: dict[str, Sequence[str]]) -> None:
+            while any(behind(log, settings, group, topics) for group, topics in groups.items()):
+                assert time.monotonic() < deadline, "the services did not catch up"
+                time.sleep(0.1)
+
+        wait_for({group: [names.raw] for group in ("features", "bars", "bronze")})
         services.stop("engine", "builder", "sink")
-        time.sleep(1.0)
+        wait_for({"lake.hf-trades-ticker": [names.features, names.trades], "lake.bars": [names.bars]})
         services.stop("feature lake", "bar lake")
         log.close()
         yield Ran(folder / "live", settings, files, kills)
