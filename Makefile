@@ -1,18 +1,25 @@
 # Every target sets itself up: a machine with Python 3.11 or newer and make needs nothing else.
 #   make demo [ARGS="--seconds 30 --no-ui"]
 #   make test [ARGS="tests/cli -x"]
+#   make bench [NAME=kernel]
 
 PYTHON ?= python3
 ARGS ?=
+FAULTS ?= 200
+SEED ?= 1
+LOG ?= kafka
+NAME ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test integration lint format clean
+.PHONY: help setup chaos demo test integration bench lint format clean
 
 help:
 	@echo "make demo         the whole pipeline on this machine, for a minute   ARGS=\"--seconds 30\""
 	@echo "make test         every test that can run here                      ARGS=\"tests/cli -x\""
 	@echo "make integration  the tests on a real Kafka"
+	@echo "make bench        all benchmarks; each prints ratios and one JSON line   NAME=kernel"
+	@echo "make chaos        workers killed, frozen, moved                     FAULTS=200 SEED=1 LOG=kafka|sqlite"
 	@echo "make lint         ruff and strict mypy"
 	@echo "make format       ruff format and its safe fixes"
 	@echo "make clean        remove the environment, tools and caches"
@@ -31,6 +38,12 @@ test: $(READY)
 
 integration: $(READY)
 	@$(BIN)/python -m pytest -q -m kafka $(ARGS)
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks $(NAME)
+
+chaos: $(READY)
+	@CHAOS="faults=$(FAULTS) seed=$(SEED) log=$(LOG)" $(BIN)/python -m pytest -q tests/chaos $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff format --check .

@@ -139,6 +139,36 @@ class TestFeatures:
         assert "rv_7s" in other and "rv_60s" not in other
         assert f"{len(other)} columns" in run("features", "list").output
 
+    def test_list_shows_the_columns_that_were_chosen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        options = "FLUXFORGE_ETL__CHANNELS__ORDERBOOK__PROCESSOR_OPTIONS__"
+        monkeypatch.setenv(f"{options}FEATURES", "[mid_price, 'ofi_L*', vpin]")
+        names = [one["name"] for one in json.loads(run("features", "list", "--json").output)]
+        assert names == ["mid_price", *(f"ofi_L{k}" for k in range(5)), "vpin"]
+
+    def test_a_column_that_is_not_there_is_refused(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FLUXFORGE_ETL__CHANNELS__ORDERBOOK__PROCESSOR_OPTIONS__FEATURES", "[mid_price, 'rv_7s']")
+        code, said = fail(capsys, monkeypatch, "config", "check")
+        assert code != 0 and "rv_7s" in said and "mid_price" not in said
+
+    def test_describe_tells_all_of_one(self) -> None:
+        for one in json.loads(run("features", "list", "--json").output):
+            result = run("features", "describe", one["name"])
+            said = " ".join(result.output.split())
+            assert result.exit_code == 0
+            assert all(one[key] in said for key in ("name", "formula", "unit", "warm_up", "null", "source"))
+            assert json.loads(run("features", "describe", one["name"], "--json").output) == one
+        assert "A 1 s step is" not in run("features", "describe", "mid_price").output
+        assert "A 1 s step is" in run("features", "describe", "kyle_lambda").output
+        assert "A VPIN bucket holds" in run("features", "describe", "vpin").output
+
+    def test_describe_names_what_is_near(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        code, said = fail(capsys, monkeypatch, "features", "describe", "kyle_lamda")
+        assert code != 0 and "kyle_lambda" in said
+
 
 class TestHistory:
     def book(self, second: int, bid: float) -> str:

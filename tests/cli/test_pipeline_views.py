@@ -178,18 +178,19 @@ class TestWatch:
             self.feature("A/B", 1_700_000_000_000, 1.0),
             self.feature("A/B", 1_700_000_000_150, 2.0),
             Output("market.bars", b"x|A/B", rows.encode(bar)),
+            Output("market.bars", b"x|A/B", rows.encode(bar | {"duration": 0, "bar_type": "tick", "close": 4.5})),
             Output("market.late", b"x|A/B", b"?"),
             Output("market.dlq", b"x|A/B", b"?"),
         )
         watch = Watch(log, Settings().topic_names(), FeatureConfig(), OwnClock(), from_end=False)
         watch.drain()
         counts = watch.counts
-        assert (counts.events, counts.feature_rows, counts.bars, counts.late, counts.dead) == (5, 2, 1, 1, 1)
+        assert (counts.events, counts.feature_rows, counts.bars, counts.late, counts.dead) == (5, 2, 2, 1, 1)
         assert dict(counts.resets) == {"gap": 1}, "the Reset that begins a key is no gap"
         assert watch.latencies == [250.0, 100.0]
         market = watch.markets["x|A/B"]
         assert (market.events, market.rows, market.mid, market.spread_bps, market.ofi) == (3, 2, 2.0, 2.0, None)
-        assert market.bar is not None and market.bar.close == 3.5
+        assert market.bar is not None and market.bar.close == 3.5, "bars that trades close are not those it shows"
         assert sum(watch.ends(["market.raw"]).values()) == 5
         watch.close()
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot
 from fluxforge.kernels.config import FeatureConfig
+from reference.naive_impact import ImpactHistory
 from reference.naive_log import NS, Levels, Moment, by_key, moments
 
 Row = dict[str, Any]
@@ -95,6 +96,7 @@ def key_rows(log: Iterable[Moment], config: FeatureConfig) -> list[Row]:
     """The rows of one key."""
     rows: list[Row] = []
     history = History()
+    impact: ImpactHistory | None = None
     previous: Book | None = None
     after_gap = late = False
     updates = 0
@@ -102,6 +104,9 @@ def key_rows(log: Iterable[Moment], config: FeatureConfig) -> list[Row]:
     interval = round(config.hf_emit_interval * NS)
     for moment in log:
         late = late or moment.late
+        impact = impact or ImpactHistory(moment.event.key, config)
+        if moment.what != "book":
+            impact.other(moment)
         if moment.what == "break":
             after_gap, previous = True, None
             history.end_lasting(moment.t)
@@ -124,6 +129,7 @@ def key_rows(log: Iterable[Moment], config: FeatureConfig) -> list[Row]:
         )
         dynamic = dynamic_features(book, previous, config)
         book.velocity = dynamic["mid_velocity"]
+        impact.book(book.t, book.mid, dynamic["ofi_step"])
         if previous is not None:
             history.steps.append(Step(book.t, dynamic["log_return_step"], dynamic["ofi_step"]))
         history.books.append(book)
@@ -150,6 +156,7 @@ def key_rows(log: Iterable[Moment], config: FeatureConfig) -> list[Row]:
                 "micro_minus_mid": static["microprice"] - static["mid_price"],
                 **dynamic,
                 **rolling_features(history, book.t, config),
+                **impact.features(book.t),
                 **time_features(book.t),
             }
         )

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
 
 from fluxforge.kernels.config import FeatureConfig
 
 _CONT = "Cont, Kukanov, Stoikov 2014, arXiv:1011.6402"
 _XU = "Xu, Gould, Howison 2019, arXiv:1907.06230"
+_KYLE = "Kyle 1985, Econometrica 53(6)"
+_AMIHUD = "Amihud 2002, J. Financial Markets 5(1)"
+_VPIN = "Easley, López de Prado, O'Hara 2012, Rev. Financial Studies 25(5)"
+_ROLL = "Roll 1984, J. Finance 39(4)"
+_HUANG = "Huang, Stoll 1996, J. Financial Economics 41(3)"
 _PREVIOUS = "null on the first book and after a reset or an invalid book"
 
 
@@ -33,14 +40,29 @@ class Feature:
     integer: bool = False
 
 
+@cache
 def columns(config: FeatureConfig) -> tuple[str, ...]:
     """The names, in the kernel's order."""
     return tuple(feature.name for feature in features(config))
 
 
+@cache
 def features(config: FeatureConfig) -> tuple[Feature, ...]:
     """The catalogue under one configuration."""
-    return (*_static(config), *_dynamic(config), *_rolling(config), *_time())
+    return (*_static(config), *_dynamic(config), *_rolling(config), *_impact(config), *_time())
+
+
+@cache
+def chosen(config: FeatureConfig) -> tuple[tuple[int, Feature], ...]:
+    """The features that rows carry, each with its place among all that the kernel computes."""
+    found = enumerate(features(config))
+    return tuple((i, one) for i, one in found if any(fnmatchcase(one.name, pattern) for pattern in config.features))
+
+
+def unmatched(config: FeatureConfig) -> tuple[str, ...]:
+    """Patterns of `config.features` that no column has."""
+    names = columns(config)
+    return tuple(p for p in config.features if not any(fnmatchcase(name, p) for name in names))
 
 
 def _static(config: FeatureConfig) -> Iterator[Feature]:
@@ -115,6 +137,57 @@ def _rolling(config: FeatureConfig) -> Iterator[Feature]:
     yield Feature("spread_regime_wide_frac", wide, "1", f"{max(30, longest)} s", unknown)
     thin = f"share of 30 s with depth within 5 bps < ½ × its time-weighted mean over {longest} s"
     yield Feature("liquidity_regime_thin_frac", thin, "1", f"{max(30, longest)} s", unknown)
+
+
+STEPS_OF_ONE_SECOND = (
+    "A 1 s step is a whole second [s, s + 1) of t, counted from 1970 UTC. The window of n steps at t holds the n",
+    "whole seconds before the one that holds t; the second that is running is never in it. The mid of a moment is that",
+    "of the last valid book, unknown before the first and from a reset or an invalid book to the next valid book. A",
+    "step counts when the mid is known at its start and throughout: Δm is the mid at its end less that at its start, r",
+    "the logarithm of their ratio, x the trade size bought less sold by takers in it, OFI the sum of its ofi_step. A",
+    "step in which nothing happened counts as well: Δm, x and OFI are then 0. A regression has an intercept and gives",
+    "every step that counts the same weight. A trade belongs to the second that holds t when it came.",
+)
+"""What the features of flow and impact mean by a step."""
+
+BUCKETS_OF_VOLUME = (
+    "A VPIN bucket holds V of traded volume (`vpin_volume`, base currency, by market); a trade that overfills it goes",
+    "on in the next. Full is full to one part in 10⁹, so that decimal sizes which add up to V fill it. A trade of",
+    "unknown side fills a bucket and is on neither side of it. At 00:00 UTC of t full and open buckets are dropped.",
+)
+"""What VPIN means by a bucket."""
+
+
+def terms(name: str) -> tuple[str, ...]:
+    """What the words of a feature's formula mean exactly, where it takes more than the formula says."""
+    if name == "vpin":
+        return BUCKETS_OF_VOLUME
+    return STEPS_OF_ONE_SECOND if name in ("kyle_lambda", "ofi_beta", "amihud", "roll_spread") else ()
+
+
+def _impact(config: FeatureConfig) -> Iterator[Feature]:
+    window, n = config.impact_window, config.vpin_buckets
+    steps = f"{window} steps of 1 s"
+    warm_up = f"{window + 1} s"
+    constant = "null where x is the same in every step that counts, or none does"
+    yield Feature("kyle_lambda", f"OLS slope of Δm on x over {steps}", "price/base", warm_up, constant, _KYLE)
+    constant = "null where OFI is the same in every step that counts, or none does"
+    yield Feature("ofi_beta", f"OLS slope of Δm on OFI over {steps}", "price/base", warm_up, constant, _CONT)
+    formula = f"mean of abs(r) / Σ price·size over those of {steps} that count and have trades"
+    yield Feature("amihud", formula, "1/quote", warm_up, "null where there is none", _AMIHUD)
+    formula = f"Σ abs(Vb − Vs) / (n·V) over the last n = {n} full buckets, Vb and Vs by taker side"
+    yield Feature("vpin", formula, "1", f"{n} buckets", f"null until {n} buckets are full since 00:00 UTC", _VPIN)
+    formula = (
+        f"2·sqrt(−cov(Δp_t, Δp_{{t−1}})), p the last trade price of each of {steps} that has trades, cov the "
+        "population covariance over the pairs of changes that follow one another"
+    )
+    none = "null where the covariance is positive or there are fewer than two pairs"
+    yield Feature("roll_spread", formula, "price", warm_up, none, _ROLL)
+    formula = (
+        f"Σ size·2·abs(p − mid)/mid / Σ size over the trades of (t − {window} s, t], mid as it was just before each"
+    )
+    none = "null where no trade met a known mid"
+    yield Feature("effective_spread", formula, "1", f"{window} s", none, _HUANG)
 
 
 def _time() -> Iterator[Feature]:

@@ -13,8 +13,9 @@ _BARS = {
     "capture_ts": "capture time of the event that closed it, ns",
     "source_partition": "partition of the raw topic",
     "source_offset": "raw offset of the event that closed it",
-    "duration": "s",
-    "end": "end of the bar, ns; the bar is [timestamp, end) of the events' own time",
+    "bar_type": "`time`, or the type of an information-driven bar",
+    "duration": "s; 0 of an information-driven bar",
+    "end": "end of the bar, ns; a time bar is [timestamp, end) of the events' own time",
     "open": "mid of its first book, in log order; null without a book, as are all mid and spread columns",
     "high": "highest mid",
     "low": "lowest mid",
@@ -40,6 +41,15 @@ _BARS = {
     "incomplete": "trades in it may be missing: the collector lost them and could not fetch them in time",
 }
 
+_INFORMATION = {
+    "tick": "its trades reach the threshold",
+    "volume": "its trade sizes add up to the threshold, base currency",
+    "dollar": "its price·size add up to the threshold, quote currency",
+    "tick_imbalance": "its trades bought less those sold reach the threshold either way; a trade of unknown side "
+    "counts by the tick rule: as the sign of its price less that of the trade before, where equal as that trade, the "
+    "day's first as neither",
+}
+
 
 def lines() -> Iterator[str]:
     """The document."""
@@ -54,11 +64,19 @@ def lines() -> Iterator[str]:
     yield ""
     yield f"## Feature columns ({len(catalogue.columns(config))} by default)"
     yield ""
+    yield 'All of them are computed; `features` chooses those that rows carry: `[mid_price, "ofi_*"]`.'
+    yield ""
     yield "| column | definition | unit | warm-up | null | source |"
     yield "|---|---|---|---|---|---|"
     for f in catalogue.features(config):
         cells = (f"`{f.name}`", f.formula, f.unit, f.warm_up, f.null, f.source)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    yield ""
+    yield "### What flow and impact mean by a step and a bucket"
+    yield ""
+    yield from catalogue.STEPS_OF_ONE_SECOND
+    yield ""
+    yield from catalogue.BUCKETS_OF_VOLUME
     yield ""
     yield "Every row also carries `exchange`, `symbol`, `source`, `timestamp` (t, ns), `capture_ts` (ns),"
     yield "`source_partition` and `source_offset` (of the raw event it was made from), and"
@@ -82,6 +100,20 @@ def lines() -> Iterator[str]:
     yield "|---|---|"
     for name in rows.BARS.schema.names:
         yield f"| `{name}` | {_BARS[name]} |"
+    yield ""
+    yield "### Information-driven bars (none by default)"
+    yield ""
+    yield "Closed by trades rather than time (López de Prado 2018, ch. 2), by the thresholds that `information_bars`"
+    yield "gives a market. Books and trades enter the open bar in log order, late ones too; the trade that brings it to"
+    yield "the threshold belongs to it and closes it, and the next event opens the next bar. `timestamp` and `end` are"
+    yield "the key's time t at its first event and at the trade that closed it. At 00:00 UTC of t open bars are dropped"
+    yield "and begin anew. Reached is reached to one part in 10⁹, so that decimal sizes which add up to a threshold"
+    yield "reach it."
+    yield ""
+    yield "| bar_type | closes when |"
+    yield "|---|---|"
+    for kind, rule in _INFORMATION.items():
+        yield f"| `{kind}` | {rule} |"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,9 +21,9 @@ from fluxforge.batch import EventBatch
 from fluxforge.errors import CodecError
 from fluxforge.events import Kind, Ticker
 from fluxforge.kernels.config import FeatureConfig
-from fluxforge.kernels.outputs import BAR, BarOutput, FeatureOutput
+from fluxforge.kernels.outputs import BAR, BAR_TYPES, BarOutput, FeatureOutput
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Columns = dict[str, NDArray[Any] | list[Any]]
 """Columns of equal length by name; floats with NaN for null."""
 
@@ -60,20 +61,20 @@ _ORIGIN += [("source_offset", pa.int64())]
 def hf_table(config: FeatureConfig) -> Table:
     """The high-frequency feature table under one configuration."""
     fields = list(_ORIGIN)
-    fields += [(f.name, pa.int32() if f.integer else pa.float64()) for f in catalogue.features(config)]
+    fields += [(f.name, pa.int32() if f.integer else pa.float64()) for _, f in catalogue.chosen(config)]
     fields += [("updates_since_last", pa.int64()), ("sampling", pa.string()), ("quality", pa.int32())]
     if config.keep_raw_arrays:
         fields += [("bids", _LEVELS), ("asks", _LEVELS)]
     return Table("hf", "orderbook/hf", pa.schema(fields))
 
 
-_BAR_META = ("event", "slot", "duration", "timestamp", "incomplete")
+_BAR_META = ("event", "slot", "kind", "duration", "timestamp", "incomplete")
 BARS = Table(
     "bars",
     "orderbook/bars",
     pa.schema(
         _ORIGIN
-        + [("duration", pa.int64())]
+        + [("bar_type", pa.string()), ("duration", pa.int64())]
         + [
             (name, pa.int64() if BAR.fields[name][0].kind == "i" else pa.float64())  # type: ignore[index]
             for name in BAR.names or ()
@@ -99,30 +100,38 @@ _TICKER_FLOATS: tuple[str, ...] = (
 TICKER = Table("ticker", "ticker", pa.schema(_ORIGIN + [(n, pa.float64()) for n in _TICKER_FLOATS]))
 
 
+Partition = int | NDArray[np.int32]
+"""The raw topic's partition of all events of a batch, or of each."""
+
+
 def _origin(
-    batch: EventBatch, index: NDArray[np.int64], time: NDArray[np.int64], partition: int
+    batch: EventBatch, index: NDArray[np.int64], time: NDArray[np.int64], partition: Partition
 ) -> dict[str, NDArray[Any]]:
     events = batch.events[index]
     return {
         "timestamp": time,
         "capture_ts": events["capture_ts"],
-        "source_partition": np.full(len(index), partition, np.int32),
+        "source_partition": np.full(len(index), partition, np.int32)
+        if isinstance(partition, int)
+        else partition[index],
         "source_offset": events["offset"],
     }
 
 
-def hf_columns(config: FeatureConfig, out: FeatureOutput, batch: EventBatch, partition: int) -> Columns:
+def hf_columns(config: FeatureConfig, out: FeatureOutput, batch: EventBatch, partition: Partition) -> Columns:
     """Feature rows of one batch as columns of `hf_table(config)`."""
     columns: Columns = {**_origin(batch, out.rows["event"], out.rows["time"], partition)}
-    for i, feature in enumerate(catalogue.features(config)):
+    for i, feature in catalogue.chosen(config):
         values = out.values[:, i]
         columns[feature.name] = values.astype(np.int32) if feature.integer else values
     columns["updates_since_last"] = out.rows["updates"]
     columns["sampling"] = np.where(out.rows["conflated"] == 1, "conflated", "event")
     columns["quality"] = out.rows["quality"].astype(np.int32)
     if config.keep_raw_arrays:
+        at = {name: i for i, name in enumerate(catalogue.columns(config))}
         for side, name in (("bid", "bids"), ("ask", "asks")):
-            pairs = [(columns[f"{side}_price_L{k}"], columns[f"{side}_size_L{k}"]) for k in range(config.max_levels)]
+            places = [(at[f"{side}_price_L{k}"], at[f"{side}_size_L{k}"]) for k in range(config.max_levels)]
+            pairs = [(out.values[:, p], out.values[:, q]) for p, q in places]
             columns[name] = [
                 [{"price": float(p[row]), "size": float(q[row])} for p, q in pairs if p[row] == p[row]]
                 for row in range(len(out.rows))
@@ -130,7 +139,7 @@ def hf_columns(config: FeatureConfig, out: FeatureOutput, batch: EventBatch, par
     return columns
 
 
-def bar_columns(out: BarOutput, batch: EventBatch, partition: int) -> Columns:
+def bar_columns(out: BarOutput, batch: EventBatch, partition: Partition) -> Columns:
     """Closed bars of one batch as columns of `BARS` and `duration`; capture time and offset are the closing event's."""
     bars = out.bars
     columns: Columns = {**_origin(batch, bars["event"], bars["timestamp"], partition)}
@@ -138,6 +147,7 @@ def bar_columns(out: BarOutput, batch: EventBatch, partition: int) -> Columns:
         if name not in _BAR_META:
             columns[name] = bars[name]
     columns["incomplete"] = bars["incomplete"] == 1
+    columns["bar_type"] = np.array(BAR_TYPES)[bars["kind"]]
     columns["duration"] = bars["duration"]
     return columns
 
@@ -149,7 +159,7 @@ def quotes_of(out: FeatureOutput, batch: EventBatch, kind: Kind) -> NDArray[np.v
 
 
 def trade_columns(
-    quotes: NDArray[np.void], batch: EventBatch, trades: Sequence[tuple[str, bool]], partition: int
+    quotes: NDArray[np.void], batch: EventBatch, trades: Sequence[tuple[str, bool]], partition: Partition
 ) -> Columns:
     """Trades enriched with the book just before them; `trades` holds (id, backfilled) of each quote in order."""
     events = batch.events[quotes["event"]]
@@ -169,7 +179,9 @@ def trade_columns(
     }
 
 
-def ticker_columns(quotes: NDArray[np.void], batch: EventBatch, tickers: Sequence[Ticker], partition: int) -> Columns:
+def ticker_columns(
+    quotes: NDArray[np.void], batch: EventBatch, tickers: Sequence[Ticker], partition: Partition
+) -> Columns:
     """Tickers with mid and spread; `tickers` are the events of the quotes, in order."""
 
     def column(name: str) -> NDArray[np.float64]:
@@ -207,6 +219,21 @@ def encode(row: Mapping[str, Any], fmt: str = "json") -> bytes:
     if fmt == "json":
         return _json.encode(row)
     return _msgpack.encode({k: None if v != v else v for k, v in row.items()})  # noqa: PLR0124
+
+
+def encode_all(columns: Columns, markets: Sequence[Market], fmt: str = "json") -> list[bytes]:
+    """`encode` of every row of `to_rows`, without a dict for each where the encoding allows."""
+    if fmt != "json":
+        return [encode(row, fmt) for row in to_rows(columns, markets)]
+    lists = [c if isinstance(c, list) else c.tolist() for c in columns.values()]
+    made = map(_row_type(tuple(columns)), *zip(*markets, strict=True), *lists) if markets else ()
+    return [_json.encode(row) for row in made]
+
+
+@cache
+def _row_type(names: tuple[str, ...]) -> type[msgspec.Struct]:
+    """A struct with the fields of a row: built and encoded in C."""
+    return msgspec.defstruct("Row", ["exchange", "symbol", "source", *names], gc=False)
 
 
 def decode(value: bytes) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fluxforge import logs, metrics
+from fluxforge import logs, metrics, workers
 from fluxforge.errors import ConfigError, FluxForgeError
 from fluxforge.log import Log
 from fluxforge.log import open_log as open_url
@@ -76,11 +76,13 @@ class Role:
     check  tries what the role needs, yields a line for each thing that is well, raises FluxForgeError
     serve  runs until `stop` is set
     help   one line for --help
+    group  whether several workers can share the work
     """
 
     check: Callable[[Settings], Iterable[str]]
     serve: Callable[[Settings, Stop], None]
     help: str = ""
+    group: bool = False
 
 
 def main(name: str, roles: Mapping[str, Role], argv: Sequence[str] | None = None) -> int:
@@ -95,6 +97,8 @@ def main(name: str, roles: Mapping[str, Role], argv: Sequence[str] | None = None
         role = roles[options.role]
         if options.check:
             return _check(name, options.role, role, settings, loaded.file)
+        if role.group and settings.processor.workers > 1:
+            return _supervise(name, settings, sys.argv[1:] if argv is None else argv)
         return _serve(name, options.role, role, settings)
     except FluxForgeError as error:
         return report(error, debug=level == "DEBUG")
@@ -111,6 +115,8 @@ def parser(name: str, roles: Mapping[str, Role]) -> argparse.ArgumentParser:
     made.add_argument("--role", choices=list(roles), default=first, help=f"what to run (default: {first})")
     made.add_argument("--check", action="store_true", help="try what the role needs, say so, and exit")
     made.add_argument("--metrics-port", type=_port, metavar="PORT|off", help="instead of metrics.port; 0 is a free one")
+    if any(role.group for role in roles.values()):
+        made.add_argument("--workers", type=int, metavar="N", help="processes that share the work (processor.workers)")
     made.add_argument("--log-level", choices=["DEBUG", "INFO", "WARNING", "ERROR"], help="instead of log_level")
     return made
 
@@ -158,6 +164,21 @@ def _serve(name: str, role_name: str, role: Role, settings: Settings) -> int:
     return 0
 
 
+def _supervise(name: str, settings: Settings, argv: Sequence[str]) -> int:
+    """N processes of this program; each serves metrics on a port of its own, from metrics.port on."""
+    processor, port = settings.processor, settings.metrics.port
+    stop = Stop()
+    on_signals(stop)
+    made = []
+    for k in range(1, processor.workers + 1):
+        environ = {"FLUXFORGE_PROCESSOR__MEMBER": f"{processor.member}-{k}"}
+        own = "off" if port is None else str(port + k - 1 if port else 0)
+        command = (name, *argv, "--workers", "1", "--metrics-port", own)
+        made.append(workers.Worker(f"{name} {processor.member}-{k}", command, environ))
+    workers.supervise(made, stop)
+    return 0
+
+
 def on_signals(stop: Stop) -> None:
     """SIGTERM and SIGINT set `stop`; a second one ends the process at once."""
 
@@ -178,6 +199,8 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if options.metrics_port is not None:
         given["metrics.port"] = None if options.metrics_port == "off" else options.metrics_port
+    if getattr(options, "workers", None) is not None:
+        given["processor.workers"] = options.workers
     if options.log_level is not None:
         given["log_level"] = options.log_level
     return given

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from bar_builder.processor import BarProcessor
@@ -22,14 +23,21 @@ from fluxforge.files import Chain, ChainId, chains, commits
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.lake import LakeWriter, lake_tree, scan
 from fluxforge.log import Record
-from fluxforge.processor.decode import Decoder
+from fluxforge.processor.compute import Compute
+from fluxforge.processor.decode import Run
 from fluxforge.topics import Topics
 from fluxforge_cli.importer import land
 from fluxforge_cli.importer.ccxt_ndjson import parse
 
 T0 = 1_700_000_000
 MS = 1_000_000
-FEATURES, BARS = FeatureConfig(hf_emit_interval=0.5), BarConfig(durations=(1, 5, 60))
+FEATURES, BARS = (
+    FeatureConfig(hf_emit_interval=0.5),
+    BarConfig(
+        durations=(1, 5, 60),
+        information=(("tick", "default", 5.0), ("volume", "A/B", 3.3), ("tick_imbalance", "C/D", 2.0)),
+    ),
+)
 
 
 def history(seed: int, start: int, seconds: int, symbols: Sequence[str] = ("A/B", "C/D")) -> list[bytes]:
@@ -79,7 +87,11 @@ def lake(root: Path) -> dict[str, pa.Table]:
     found = {}
     for table in etl.TABLES:
         whole = scan(root, table).to_table().drop(["source_offset", "source_partition"])
-        by = [n for n in ("symbol", "duration", "timestamp", "capture_ts", "id", "bid") if n in whole.column_names]
+        by = [
+            n
+            for n in ("symbol", "duration", "bar_type", "timestamp", "capture_ts", "id", "bid")
+            if n in whole.column_names
+        ]
         found[table] = whole.sort_by([(name, "ascending") for name in by])
     return found
 
@@ -215,22 +227,33 @@ def test_rows_are_those_of_the_live_processors(tmp_path: Path, raw_format: RawFo
     }
     found: dict[str, list[dict[str, Any]]] = {topic: [] for topic in tables}
     for processor in (FeatureProcessor(FEATURES, topics), BarProcessor(BARS, topics)):
-        kernel = processor.kernel()
-        decoder = Decoder(2, kernel.arena.slot)
+        compute = Compute(processor, topics.raw)
         for at in range(0, len(records), 33):
-            decoded = decoder.decode(records[at : at + 33])
-            for emitted in processor.outputs(kernel.run(decoded.batch), decoded):
-                if emitted.output.topic in tables:
-                    found[emitted.output.topic].append(rows.decode(emitted.output.value))
+            for output in compute.run([Run(2, records[at : at + 33], 0)]).outputs:
+                if output.topic in tables:
+                    found[output.topic].append(rows.decode(output.value))
     for topic, table in tables.items():
         with LakeWriter.open(lake_tree(live), table, ChainId("cluster", topic, 2), first=0) as lake_writer:
             lake_writer.add(found[topic])
             lake_writer.commit(len(found[topic]))
     for table in etl.TABLES:
         ours, theirs = (scan(root, table).to_table() for root in (batch, live))
-        order = [(n, "ascending") for n in ("source_offset", "duration", "timestamp", "id") if n in ours.column_names]
+        order = [
+            (n, "ascending")
+            for n in ("source_offset", "duration", "bar_type", "timestamp", "id")
+            if n in ours.column_names
+        ]
         assert ours.num_rows > 0
         assert ours.sort_by(order).equals(theirs.sort_by(order)), table
+
+
+def test_information_bars_lie_beside_the_time_bars(whole: Path) -> None:
+    table = scan(whole, "bars", duration=0).to_table()
+    assert set(table["bar_type"].to_pylist()) == {"tick", "volume", "tick_imbalance"}
+    assert set(scan(whole, "bars", duration=1).to_table()["bar_type"].to_pylist()) == {"time"}
+    by_type = table.filter(pc.equal(table["bar_type"], "volume"))
+    assert set(by_type["symbol"].to_pylist()) == {"A-B"}
+    assert min(by_type["volume"].to_pylist()) >= 3.3 * (1 - 1e-9)
 
 
 def test_what_must_not_mix_is_refused(tmp_path: Path, whole: Path) -> None:

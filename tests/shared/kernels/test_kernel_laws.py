@@ -6,11 +6,13 @@ import random
 import struct
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fluxforge import catalogue
 from fluxforge.batch import EventBatch, build
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Reset, Trade
 from fluxforge.kernels import layout
@@ -170,7 +172,7 @@ def snapshot_like(events: Sequence[AnyEvent]) -> AnyEvent:
 
 def test_a_spike_leaves_no_trace() -> None:
     """A 10^6-fold size and price pass through; once out of the windows every row is that of a run without them."""
-    horizons = (1, 3)
+    config = FeatureConfig(horizons=(1, 3), impact_window=20)
     calm = history(9, 30)
     time = calm[-1].capture_ts + S
     book = ({99.0: 5.0, 98.5: 2.0}, {101.0: 3.0, 101.5: 1.0})
@@ -185,19 +187,24 @@ def test_a_spike_leaves_no_trace() -> None:
     for k in range(1, 90):
         shifted = {99.0 - k % 3 * 0.25: 5.0 + k, 98.0: 1.0}
         after.append(snapshot(time + k * S, shifted, book[1]))
+        stamp = time + k * S + k
+        size = 1.0 + k % 5
+        after.append(
+            Trade(**NAMES, ts=stamp, capture_ts=stamp, id="", price=99.5 + k % 4, size=size, side=-1 if k % 3 else 1)
+        )
     outs = []
     for middle in (spike, plain):
-        kernel = FeatureKernel(FeatureConfig(horizons=horizons))
+        kernel = FeatureKernel(config)
         out = kernel.run(batch(kernel, [*calm, *middle, *after]))
         gone = out.rows["time"] > time + 31 * S
-        outs.append(out.values[gone])
+        outs.append(out.values[gone][:, windowed(config)])
     assert len(outs[0]) == len(outs[1]) > 50
     assert outs[0].tobytes() == outs[1].tobytes()
 
 
 def test_a_cold_start_one_longest_window_earlier_gives_the_same_bits() -> None:
     events = history(11, 200)
-    config = FeatureConfig(horizons=(1, 3))
+    config = FeatureConfig(horizons=(1, 3), impact_window=20)
     warm = FeatureKernel(config)
     full = warm.run(batch(warm, events))
     begin = next(
@@ -210,4 +217,33 @@ def test_a_cold_start_one_longest_window_earlier_gives_the_same_bits() -> None:
     ready = events[begin].capture_ts + 31 * S
     a, b = full.values[full.rows["time"] > ready], part.values[part.rows["time"] > ready]
     assert len(a) == len(b) > 50
+    assert a[:, windowed(config)].tobytes() == b[:, windowed(config)].tobytes()
+
+
+def windowed(config: FeatureConfig) -> list[int]:
+    """The columns that look back over a window; VPIN's buckets go back to 00:00 UTC."""
+    return [i for i, name in enumerate(catalogue.columns(config)) if name != "vpin"]
+
+
+def test_vpin_remembers_nothing_of_the_day_before() -> None:
+    """The same bits whether the processor knows yesterday, its half-full bucket and a huge trade, or not."""
+    midnight = (START // (86_400 * S) + 1) * 86_400 * S
+    shift = midnight - START - 60 * S
+    events = [moved(event, shift) for event in history(13, 200)]
+    begin = next(i for i, e in enumerate(events) if isinstance(e, BookSnapshot) and e.capture_ts > midnight - 50 * S)
+    config = FeatureConfig(vpin_buckets=3, vpin_volume=1.3)
+    huge = Trade(**NAMES, ts=START, capture_ts=START, id="", price=1.0, size=1e12, side=1)
+    whole, cold = FeatureKernel(config), FeatureKernel(config)
+    full, part = whole.run(batch(whole, [huge, *events])), cold.run(batch(cold, events[begin:]))
+    column = catalogue.columns(config).index("vpin")
+    a, b = (out.values[out.rows["time"] >= midnight, column] for out in (full, part))
     assert a.tobytes() == b.tobytes()
+    assert np.isnan(a[0]) and len(set(a[~np.isnan(a)].tolist())) > 10
+    yesterday = full.values[full.rows["time"] < midnight, column]
+    assert not np.isnan(yesterday).any()
+
+
+def moved(event: AnyEvent, by: int) -> AnyEvent:
+    """The event `by` ns later."""
+    later = event.capture_ts + by
+    return msgspec.structs.replace(event, ts=later, capture_ts=later)

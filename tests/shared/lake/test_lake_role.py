@@ -68,6 +68,7 @@ def bar(i: int) -> dict[str, Any]:
         "symbol": "S/USDT",
         "source": "ccxt",
         "timestamp": T0 + i * NS,
+        "bar_type": "time",
         "duration": 1,
         "close": i / 3,
     }

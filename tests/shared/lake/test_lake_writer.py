@@ -61,7 +61,7 @@ def test_every_table_lies_where_it_must(tmp_path: Path) -> None:
         footer = pq.ParquetFile(tmp_path / "processed" / path)
         assert not {"exchange", "symbol", "date", "duration", "source"} & set(footer.schema_arrow.names)
         assert footer.schema_arrow.metadata[b"fluxforge.config_hash"] == b"c0ffee"
-        assert footer.schema_arrow.metadata[b"fluxforge.schema_version"] == b"1"
+        assert footer.schema_arrow.metadata[b"fluxforge.schema_version"] == b"2"
         assert footer.metadata.row_group(0).column(0).compression == "ZSTD"
 
 

@@ -47,7 +47,7 @@ class Child:
         self.state = State.NEW
         self.restarts = 0
         self.exit_code: int | None = None
-        self._command = [sys.executable, "-m", "fluxforge_cli.pipeline.guarded", *command]
+        self._command = [sys.executable, "-m", "fluxforge.guarded", *command]
         self._clock = clock
         self._environ = dict(os.environ if environ is None else environ)
         self._process: subprocess.Popen[bytes] | None = None

@@ -164,6 +164,8 @@ class Watch:
         except msgspec.MsgspecError:
             return
         market = self._market(f"{bar.exchange}|{bar.symbol}")
+        if not bar.duration:  # closed by trades: not of the kind the view shows
+            return
         if market.bar is None or bar.duration <= market.bar.duration or bar.close is None:
             market.bar = bar if bar.close is not None else market.bar
 

@@ -1,1 +1,1 @@
-"""Raw topic to time bars; roles `builder` and `lake`."""
+"""Raw topic to bars; roles `builder` and `lake`."""

@@ -29,7 +29,7 @@ def _processor(settings: Settings) -> BarProcessor:
 
 
 ROLES = {
-    "builder": Role(check, serve, "raw topic to bars"),
+    "builder": Role(check, serve, "raw topic to bars", group=True),
     "lake": lake.role(LAKE_TABLES),
 }
 

@@ -29,7 +29,7 @@ def _processor(settings: Settings) -> FeatureProcessor:
 
 
 ROLES = {
-    "engine": Role(check, serve, "raw topic to feature rows"),
+    "engine": Role(check, serve, "raw topic to feature rows", group=True),
     "lake": lake.role(LAKE_TABLES),
 }
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from heapq import merge
-from operator import itemgetter
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fluxforge import dead_letter, metrics, rows
 from fluxforge.events import AnyEvent, Kind, Ticker, Trade
@@ -14,8 +16,8 @@ from fluxforge.kernels.config import FeatureConfig
 from fluxforge.kernels.features import FeatureKernel
 from fluxforge.kernels.outputs import FeatureOutput
 from fluxforge.kernels.rolling import DECAY_SPAN
-from fluxforge.log import Headers, Output
-from fluxforge.processor import Decoded, Emitted
+from fluxforge.log import Headers, Output, Record
+from fluxforge.processor import Decoded
 from fluxforge.rows import Columns, Market
 from fluxforge.topics import Topics
 
@@ -23,70 +25,92 @@ ROLE = "features"
 
 
 class FeatureProcessor:
-    """See `fluxforge.processor.Processor`."""
+    """See `fluxforge.processor.Processor`. `trades` and `ticker`: whether those are enriched and published."""
 
     role = ROLE
 
-    def __init__(self, config: FeatureConfig, topics: Topics, row_format: str = "json") -> None:
+    def __init__(
+        self,
+        config: FeatureConfig,
+        topics: Topics,
+        row_format: str = "json",
+        *,
+        trades: bool = True,
+        ticker: bool = True,
+    ) -> None:
+        self._publish = [make for wanted, make in ((trades, self._trades), (ticker, self._tickers)) if wanted]
         self._config = config
         self._topics = topics
         self._format = row_format
-        self.state_topic = topics.features_state
+        self.state_topic, self.dlq_topic = topics.features_state, topics.dlq
         self.config_hash = config.hash()
-        self.warm_up_s = float(DECAY_SPAN * max(config.horizons) + 120)
+        # VPIN's buckets go back to 00:00 UTC.
+        self.warm_up_s = float(max(DECAY_SPAN * max(config.horizons), config.impact_window, 86_400) + 120)
         self._headers: Headers = (("config", self.config_hash.encode()),)
 
     def kernel(self) -> FeatureKernel:
         return FeatureKernel(self._config)
 
-    def outputs(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Emitted]:
-        """Feature rows, enriched trades and tickers, and dead letters, in the order of their events."""
-        return merge(
-            self._features(result, decoded),
-            self._trades(result, decoded),
-            self._tickers(result, decoded),
-            self._rejects(result, decoded),
-            self._undecodable(decoded),
-            key=itemgetter(0),
+    def outputs(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Output]:
+        """Feature rows, enriched trades and tickers, and dead letters."""
+        fresh = decoded.fresh
+        made = fresh[result.rows["event"]]
+        quotes = result.quotes[fresh[result.quotes["event"]]]
+        result = FeatureOutput(
+            result.rows[made], result.values[made], quotes, result.rejects[fresh[result.rejects["event"]]]
         )
+        if len(result.rows):
+            yield from self._features(result, decoded)
+        if len(quotes):
+            for make in self._publish:
+                yield from make(result, decoded)
+        if len(result.rejects) or decoded.bad:
+            yield from self._letters(result, decoded)
 
-    def _features(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Emitted]:
-        columns = rows.hf_columns(self._config, result, decoded.batch, decoded.partition)
-        return self._rows(self._topics.features, columns, _events(result.rows, decoded), decoded.partition)
+    def _features(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Output]:
+        columns = rows.hf_columns(self._config, result, decoded.batch, decoded.partitions)
+        return self._rows(self._topics.features, columns, _events(result.rows, decoded))
 
-    def _trades(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Emitted]:
+    def _trades(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Output]:
         quotes = rows.quotes_of(result, decoded.batch, Kind.TRADE)
         trades = [e for e in _events(quotes, decoded) if isinstance(e, Trade)]
         described = [(trade.id, trade.backfilled) for trade in trades]
-        columns = rows.trade_columns(quotes, decoded.batch, described, decoded.partition)
-        return self._rows(self._topics.trades, columns, trades, decoded.partition)
+        columns = rows.trade_columns(quotes, decoded.batch, described, decoded.partitions)
+        return self._rows(self._topics.trades, columns, trades)
 
-    def _tickers(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Emitted]:
+    def _tickers(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Output]:
         quotes = rows.quotes_of(result, decoded.batch, Kind.TICKER)
         tickers = [e for e in _events(quotes, decoded) if isinstance(e, Ticker)]
-        columns = rows.ticker_columns(quotes, decoded.batch, tickers, decoded.partition)
-        return self._rows(self._topics.ticker, columns, tickers, decoded.partition)
+        columns = rows.ticker_columns(quotes, decoded.batch, tickers, decoded.partitions)
+        return self._rows(self._topics.ticker, columns, tickers)
 
-    def _rows(self, topic: str, columns: Columns, events: Sequence[AnyEvent], partition: int) -> Iterator[Emitted]:
+    def _rows(self, topic: str, columns: Columns, events: Sequence[AnyEvent]) -> Iterator[Output]:
         markets = [Market(event.exchange, event.symbol, event.source) for event in events]
-        for market, row in zip(markets, rows.to_rows(columns, markets), strict=True):
-            value = rows.encode(row, self._format)
-            yield Emitted(row["source_offset"], Output(topic, market.key, value, self._headers, partition=partition))
+        values = rows.encode_all(columns, markets, self._format)
+        for market, value, partition in zip(markets, values, columns["source_partition"], strict=True):
+            yield Output(topic, _key(market), value, self._headers, partition=int(partition))
 
-    def _rejects(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Emitted]:
-        for reject in result.rejects:
-            reason = layout.REASONS[reject["reason"]]
-            record = decoded.records[reject["event"]]
+    def _letters(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Output]:
+        """Books and events refused for a reason, and records that are no event, by offset."""
+        refused: list[tuple[Record, str]] = [*decoded.bad]
+        for _ in decoded.bad:
+            metrics.DEAD.labels(ROLE, "undecodable").inc()
+        for event, code in result.rejects.tolist():
+            reason = layout.REASONS[code]
             metrics.INVALID_BOOKS.labels(ROLE, reason).inc()
             metrics.DEAD.labels(ROLE, reason).inc()
-            yield Emitted(record.offset, dead_letter.output(self._topics.dlq, self._topics.raw, record, reason))
-
-    def _undecodable(self, decoded: Decoded) -> Iterator[Emitted]:
-        for record, reason in decoded.bad:
-            metrics.DEAD.labels(ROLE, "undecodable").inc()
-            yield Emitted(record.offset, dead_letter.output(self._topics.dlq, self._topics.raw, record, reason))
+            refused.append((decoded.records[event], reason))
+        refused.sort(key=lambda item: (item[0].partition, item[0].offset))
+        for record, reason in refused:
+            yield dead_letter.output(self._topics.dlq, self._topics.raw, record, reason)
 
 
-def _events(found: Any, decoded: Decoded) -> list[AnyEvent]:
+@lru_cache(maxsize=65_536)
+def _key(market: Market) -> bytes:
+    return market.key
+
+
+def _events(found: NDArray[np.void], decoded: Decoded) -> list[AnyEvent]:
     """The events that rows or quotes came from."""
-    return [decoded.events[i] for i in found["event"].tolist()]
+    index: list[Any] = found["event"].tolist()
+    return [decoded.events[i] for i in index]

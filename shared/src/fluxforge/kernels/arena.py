@@ -7,7 +7,8 @@ of it is waste.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -27,56 +28,88 @@ class Ring(NamedTuple):
     columns: int
 
 
-class Arena:
-    """Keys and their records; `ints` and `floats` are two views of the same words."""
+Parameters = Callable[[str], dict[int, float]]
+"""Words of a key's header that hold its parameters, by place: float64."""
 
-    def __init__(self, header_words: int, rings: Sequence[Ring]) -> None:
+
+def _no_parameters(_: str) -> dict[int, float]:
+    return {}
+
+
+class Arena:
+    """Keys and their records; `ints` and `floats` are two views of the same words.
+
+    `parameters` are written into the record of a new key.
+    """
+
+    def __init__(self, header_words: int, rings: Sequence[Ring], parameters: Parameters = _no_parameters) -> None:
         self._header_words = header_words
+        self._parameters = parameters
         self._rings = tuple(rings)
         self._used = 0
         self._slots: dict[str, int] = {}
         self._keys: list[str] = []
+        self._free: list[int] = []
         self.ints: NDArray[np.int64] = np.zeros(1 << 12, np.int64)
         self.floats: NDArray[np.float64] = self.ints.view(np.float64)
         self.bases: NDArray[np.int64] = np.zeros(16, np.int64)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._slots)
 
     def slot(self, key: str) -> int:
         """The index of a key; a new key gets an empty record."""
         slot = self._slots.get(key)
         if slot is None:
             slot = self._add(key)
-            self._place(slot, self._empty_record())
+            self._lay_empty(slot, key)
         return slot
 
     def key(self, slot: int) -> str:
         return self._keys[slot]
 
     def keys(self) -> list[str]:
-        return list(self._keys)
+        return list(self._slots)
+
+    def drop(self, key: str) -> None:
+        """Forget a key; its slot serves the next new one."""
+        slot = self._slots.pop(key)
+        self._free.append(slot)
+        self._keys[slot], self.bases[slot] = "", -1
+
+    def copy(self) -> Arena:
+        """The same state in words of its own."""
+        twin = copy(self)
+        twin.ints, twin.bases = self.ints.copy(), self.bases.copy()
+        twin.floats = twin.ints.view(np.float64)
+        twin._slots, twin._keys, twin._free = dict(self._slots), list(self._keys), list(self._free)
+        return twin
 
     def record(self, slot: int) -> NDArray[np.int64]:
         """The words of a record (a view)."""
         base = int(self.bases[slot])
         return self.ints[base : base + int(self.ints[base + at.SIZE])]
 
-    def save(self, slot: int) -> bytes:
-        """The record without its book levels: what a snapshot holds."""
+    def save(self, slot: int, *, book: bool = False) -> bytes:
+        """The record, with its book levels or without."""
         record = self.record(slot)
-        return record[: int(record[at.HEAD])].tobytes()
+        return record[: None if book else int(record[at.HEAD])].tobytes()
 
     def restore(self, key: str, saved: bytes, resume: int) -> int:
-        """Put a saved record back; events before offset `resume` will only rebuild its book. Returns the slot."""
-        head = np.frombuffer(saved, np.int64)
-        words = int(head[at.HEAD])
-        if words != len(head):
-            raise ValueError(f"a snapshot of {key} has {len(head)} words where its header says {words}")
-        record = np.zeros(words + 4 * _FIRST_CAPACITY, np.int64)
-        record[:words] = head
-        record[at.SIZE], record[at.RESUME], record[at.HAVE_BOOK] = len(record), resume, 0
-        self._lay_sides(record, (_FIRST_CAPACITY, _FIRST_CAPACITY))
+        """Put a saved record back; events before offset `resume` will at most rebuild its book. Returns the slot."""
+        words = np.frombuffer(saved, np.int64)
+        size, head = int(words[at.SIZE]), int(words[at.HEAD])
+        if len(words) == size:
+            record = words.copy()
+            record[at.REBUILDS] = 0
+        elif len(words) == head:
+            record = np.zeros(head + 4 * _FIRST_CAPACITY, np.int64)
+            record[:head] = words
+            record[at.SIZE], record[at.HAVE_BOOK], record[at.REBUILDS] = len(record), 0, 1
+            self._lay_sides(record, (_FIRST_CAPACITY, _FIRST_CAPACITY))
+        else:
+            raise ValueError(f"a snapshot of {key} has {len(words)} words where its header says {head} or {size}")
+        record[at.RESUME] = resume
         slot = self._slots.get(key)
         if slot is None:
             slot = self._add(key)
@@ -86,43 +119,48 @@ class Arena:
     def grow(self, slot: int, room: int) -> None:
         """Make sure that every ring of the record has a free place and each side `room` more slots."""
         old = self.record(slot)
-        ring_capacities = [
-            int(old[r.head + at.RING_CAP])
-            * (2 if old[r.head + at.RING_N] - old[r.head + at.RING_LO] + 2 > old[r.head + at.RING_CAP] // 2 else 1)
-            for r in self._rings
-        ]
+        ring_capacities = [int(old[r.head + at.RING_CAP]) * (2 if _is_crowded(old, r) else 1) for r in self._rings]
         side_capacities = [_at_least(int(old[s + at.SIDE_N]) + room + 1, int(old[s + at.SIDE_CAP])) for s in _SIDES]
-        new = self._blank(ring_capacities, side_capacities)
+        new = self._reserve(slot, self._words(ring_capacities, side_capacities))
+        self._lay(new, ring_capacities, side_capacities)
         self._copy(old, new)
-        self._place(slot, new)
 
     def _add(self, key: str) -> int:
-        slot = len(self._keys)
-        self._keys.append(key)
+        slot = self._free.pop() if self._free else len(self._keys)
         self._slots[key] = slot
+        if slot < len(self._keys):
+            self._keys[slot] = key
+            return slot
+        self._keys.append(key)
         if slot == len(self.bases):
             self.bases = np.concatenate([self.bases, np.zeros(slot, np.int64)])
         self.bases[slot] = -1
         return slot
 
-    def _empty_record(self) -> NDArray[np.int64]:
-        record = self._blank([_FIRST_CAPACITY] * len(self._rings), [_FIRST_CAPACITY] * 2)
+    def _lay_empty(self, slot: int, key: str) -> None:
+        rings, sides = [_FIRST_CAPACITY] * len(self._rings), [_FIRST_CAPACITY] * 2
+        record = self._reserve(slot, self._words(rings, sides))
+        self._lay(record, rings, sides)
         record[at.BOOK_OFFSET] = record[at.COLLECTOR] = -1
         record[at.TIME] = NO_TS
-        record.view(np.float64)[[at.QUOTE_MID, at.QUOTE_SPREAD]] = np.nan
-        return record
+        floats = record.view(np.float64)
+        floats[[at.QUOTE_MID, at.QUOTE_SPREAD]] = np.nan
+        for word, value in self._parameters(key).items():
+            floats[word] = value
 
-    def _blank(self, ring_capacities: Sequence[int], side_capacities: Sequence[int]) -> NDArray[np.int64]:
-        """A zeroed record with its rings and sides laid out."""
-        words = self._header_words + sum(c * r.columns for c, r in zip(ring_capacities, self._rings, strict=True))
-        record = np.zeros(words + 2 * sum(side_capacities), np.int64)
+    def _words(self, ring_capacities: Sequence[int], side_capacities: Sequence[int]) -> int:
+        """Words of a record with these capacities."""
+        rings = sum(c * r.columns for c, r in zip(ring_capacities, self._rings, strict=True))
+        return self._header_words + rings + 2 * sum(side_capacities)
+
+    def _lay(self, record: NDArray[np.int64], ring_capacities: Sequence[int], side_capacities: Sequence[int]) -> None:
+        """Lay out the rings and sides of a zeroed record."""
         offset = self._header_words
         for capacity, ring in zip(ring_capacities, self._rings, strict=True):
             record[ring.head + at.RING_AT], record[ring.head + at.RING_CAP] = offset, capacity
             offset += capacity * ring.columns
         record[at.SIZE], record[at.HEAD] = len(record), offset
         self._lay_sides(record, side_capacities)
-        return record
 
     @staticmethod
     def _lay_sides(record: NDArray[np.int64], capacities: Sequence[int]) -> None:
@@ -138,11 +176,7 @@ class Arena:
         new[at.SIZE], new[at.HEAD] = laid[at.SIZE], laid[at.HEAD]
         for ring in self._rings:
             new[ring.head : ring.head + 2] = laid[ring.head : ring.head + 2]
-            entries = np.arange(old[ring.head + at.RING_LO], old[ring.head + at.RING_N])
-            was, is_now = int(old[ring.head + at.RING_CAP]), int(new[ring.head + at.RING_CAP])
-            for column in range(ring.columns):
-                source = old[ring.head + at.RING_AT] + column * was + (entries & (was - 1))
-                new[new[ring.head + at.RING_AT] + column * is_now + (entries & (is_now - 1))] = old[source]
+            _copy_ring(old, new, ring)
         for side in _SIDES:
             new[side : side + 2] = laid[side : side + 2]
             for column in range(2):
@@ -153,25 +187,47 @@ class Arena:
 
     def _place(self, slot: int, record: NDArray[np.int64]) -> None:
         """Put a record at the arena's end and point the slot at it."""
-        if self._used + len(record) > len(self.ints):
-            self._pack(slot, len(record))
+        self._reserve(slot, len(record))[:] = record
+
+    def _reserve(self, slot: int, words: int) -> NDArray[np.int64]:
+        """Zeroed words at the arena's end for the slot's record, which leaves its old place."""
+        if self._used + words > len(self.ints):
+            self._pack(slot, words)
         base = self._used
-        self.ints[base : base + len(record)] = record
         self.bases[slot] = base
-        self._used = base + len(record)
+        self._used = base + words
+        return self.ints[base : self._used]
 
     def _pack(self, leaving: int, room: int) -> None:
         """Move the live records together into an array at least twice their size; `leaving` is being replaced."""
-        live = [s for s in range(len(self._keys)) if s != leaving and self.bases[s] >= 0]
-        records = [self.record(s).copy() for s in live]
-        need = sum(map(len, records)) + room
+        records = [(s, self.record(s)) for s in range(len(self._keys)) if s != leaving and self.bases[s] >= 0]
+        need = sum(len(record) for _, record in records) + room
         self.ints = np.zeros(_at_least(2 * need, 1 << 12), np.int64)
         self.floats = self.ints.view(np.float64)
         self._used = 0
-        for slot, record in zip(live, records, strict=True):
-            self.ints[self._used : self._used + len(record)] = record
-            self.bases[slot] = self._used
-            self._used += len(record)
+        for slot, record in records:
+            self._place(slot, record)
+
+
+def _is_crowded(record: NDArray[np.int64], ring: Ring) -> bool:
+    """Whether more than half of a ring is taken."""
+    return bool(
+        record[ring.head + at.RING_N] - record[ring.head + at.RING_LO] + 2 > record[ring.head + at.RING_CAP] // 2
+    )
+
+
+def _copy_ring(old: NDArray[np.int64], new: NDArray[np.int64], ring: Ring) -> None:
+    """The live entries of a ring into the same ring of a record with other capacities, in runs that wrap in neither."""
+    was_at, was = int(old[ring.head + at.RING_AT]), int(old[ring.head + at.RING_CAP])
+    now_at, now = int(new[ring.head + at.RING_AT]), int(new[ring.head + at.RING_CAP])
+    entry, n = int(old[ring.head + at.RING_LO]), int(old[ring.head + at.RING_N])
+    while entry < n:
+        source, target = entry & (was - 1), entry & (now - 1)
+        run = min(n - entry, was - source, now - target)
+        for column in range(ring.columns):
+            old_start, new_start = was_at + column * was + source, now_at + column * now + target
+            new[new_start : new_start + run] = old[old_start : old_start + run]
+        entry += run
 
 
 def _at_least(need: int, start: int) -> int:

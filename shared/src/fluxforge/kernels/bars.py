@@ -1,22 +1,24 @@
-"""The bar kernel: events of many keys in, closed time bars out, one compiled call per batch.
+"""The bar kernel: events of many keys in, closed bars out, one compiled call per batch.
 
-A bar is a bucket of an event's own time; it closes when the key's time t reaches its end plus the grace, and never
+A time bar is a bucket of an event's own time; it closes when the key's time t reaches its end plus the grace, and never
 changes after. What comes later is late: it is named with the durations it missed, and changes nothing.
 
     t     ──────────────┬──────────────┬────► log order
     60 s  [  bucket 0   ) grace ▒▒ closed    an event with ts in bucket 0 is late from here on
+
+Bars that trades close are in `information`.
 """
 
 from __future__ import annotations
 
-from math import inf, log, nan
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fluxforge.batch import INCOMPLETE, NO_TS, EventBatch
 from fluxforge.clock import NS
-from fluxforge.kernels import book, market
+from fluxforge.kernels import book, buckets, information, market
 from fluxforge.kernels import layout as at
 from fluxforge.kernels.arena import Arena
 from fluxforge.kernels.book import Floats, Ints
@@ -31,14 +33,6 @@ DUE = at.CORE_WORDS  # t at which the next open bucket closes, ns
 PREV_TOUCH = at.CORE_WORDS + 1  # bid, bid size, ask, ask size of the previous valid book
 BUCKETS = at.CORE_WORDS + 5
 
-# Words of an open bucket.
-_START, _COUNT, _TRADES, _INCOMPLETE = 0, 1, 2, 3
-_OPEN, _HIGH, _LOW, _CLOSE = 4, 5, 6, 7
-_SPREAD, _MIN_SPREAD, _MAX_SPREAD, _RELATIVE, _IMBALANCE, _OFI, _VARIANCE = 8, 9, 10, 11, 12, 13, 14
-_VOLUME, _BUY, _SELL, _NOTIONAL = 15, 16, 17, 18
-_TRADE_OPEN, _TRADE_HIGH, _TRADE_LOW, _TRADE_CLOSE = 19, 20, 21, 22
-_WORDS = 23
-_EMPTY = NO_TS
 _NEVER = 2**63 - 1
 
 
@@ -51,7 +45,16 @@ class BarKernel:
         self._durations = np.array([d * NS for d in config.durations], np.int64)
         open_buckets = [-(-self._grace // (d * NS)) + 2 for d in config.durations]
         self._places = np.array([0, *np.cumsum(open_buckets)], np.int64)
-        self.arena = Arena(BUCKETS + _WORDS * int(self._places[-1]), ())
+        header = BUCKETS + buckets.WORDS * int(self._places[-1])
+        self._information = header if config.information else 0
+        if config.information:
+            self.arena = Arena(header + information.HEADER_WORDS, (), self._thresholds)
+        else:
+            self.arena = Arena(header, ())
+
+    def _thresholds(self, key: str) -> dict[int, float]:
+        first = self._information + information.THRESHOLDS
+        return {first + k: threshold for k, threshold in enumerate(self.config.thresholds(key))}
 
     def run(self, batch: EventBatch) -> BarOutput:
         """Process a batch; slots must come from `arena.slot`."""
@@ -59,7 +62,7 @@ class BarKernel:
         late, rejects = np.empty(count, LATE), np.empty(count, REJECT)
         bars: list[NDArray[np.void]] = []
         start = n_late = n_rejects = 0
-        room = 256 + int(self._places[-1])
+        room = 256 + int(self._places[-1]) + information.KINDS
         while True:
             some = np.empty(room, BAR)
             status, start, n_bars, n_late, n_rejects = _run(
@@ -72,6 +75,7 @@ class BarKernel:
                 self._durations,
                 self._places,
                 self._grace,
+                self._information,
                 some,
                 late,
                 n_late,
@@ -100,6 +104,7 @@ def _run(
     durations: Ints,
     places: Ints,
     grace: int,
+    info: int,
     bars: EventRecord,
     late: EventRecord,
     n_late: int,
@@ -112,7 +117,7 @@ def _run(
     for i in range(start, len(events)):
         event = events[i]
         base = bases[event.slot]
-        if n_bars + total > len(bars):
+        if n_bars + total + information.KINDS > len(bars):
             return at.OUTPUT_FULL, i, n_bars, n_late, n_rejects
         if (
             ints[base + at.SIDE_BID + at.SIDE_N] + event.bids >= ints[base + at.SIDE_BID + at.SIDE_CAP]
@@ -127,11 +132,15 @@ def _run(
             n_bars = close_due(ints, floats, base, event, i, time, durations, places, grace, bars, n_bars)
         missed = 0
         if action == market.BOOK:
-            missed = add_book(ints, floats, base, event, time, durations, places, grace)
+            missed = add_book(ints, floats, base, event, time, durations, places, grace, info)
         elif action == market.TRADE and time != NO_TS:
             missed = add_trade(ints, floats, base, event, time, durations, places, grace)
+            if info:
+                n_bars = information.add_trade(ints, floats, base + info, time, event, i, bars, n_bars)
         elif action == market.BROKEN and event.flags & INCOMPLETE and reason == at.OK and time != NO_TS:
             mark_incomplete(ints, floats, base, time, durations, places, grace)
+            if info:
+                information.mark_incomplete(ints, floats, base + info, time)
         if missed:
             entry = late[n_late]
             entry.event, entry.durations = i, missed
@@ -147,7 +156,7 @@ def _run(
 def empty(ints: Ints, base: int, total: int) -> None:
     """No bucket is open."""
     for place in range(total):
-        ints[base + BUCKETS + place * _WORDS + _START] = _EMPTY
+        ints[base + BUCKETS + place * buckets.WORDS + buckets.START] = buckets.EMPTY
     ints[base + DUE] = _NEVER
 
 
@@ -161,26 +170,29 @@ def bucket_of(
     start = index * duration
     if start + duration + grace <= ints[base + at.TIME]:
         return -1
-    word = base + BUCKETS + (places[d] + index % (places[d + 1] - places[d])) * _WORDS
-    if ints[word + _START] != start:
-        ints[word + _START] = start
-        for k in range(_COUNT, _WORDS):
-            ints[word + k] = 0
-        floats[word + _MIN_SPREAD] = floats[word + _LOW] = floats[word + _TRADE_LOW] = inf
-        floats[word + _MAX_SPREAD] = floats[word + _HIGH] = floats[word + _TRADE_HIGH] = -inf
+    word = base + BUCKETS + (places[d] + index % (places[d + 1] - places[d])) * buckets.WORDS
+    if ints[word + buckets.START] != start:
+        buckets.begin(ints, floats, word, start)
         ints[base + DUE] = min(ints[base + DUE], start + duration + grace)
     return int(word)
 
 
 @njit
 def add_book(
-    ints: Ints, floats: Floats, base: int, event: EventRecord, time: int, durations: Ints, places: Ints, grace: int
+    ints: Ints,
+    floats: Floats,
+    base: int,
+    event: EventRecord,
+    time: int,
+    durations: Ints,
+    places: Ints,
+    grace: int,
+    info: int,
 ) -> int:
     """Step from the previous book and fold it into every open bucket; returns the durations missed."""
-    touch = np.empty((4, 1))
-    book.top(ints, floats, base, at.SIDE_BID, 1.0, 1, touch[0], touch[1])
-    book.top(ints, floats, base, at.SIDE_ASK, -1.0, 1, touch[2], touch[3])
-    bid, bid_size, ask, ask_size = touch[0, 0], touch[1, 0], touch[2, 0], touch[3, 0]
+    bid, bid_size = book.best(ints, floats, base, at.SIDE_BID)
+    ask_key, ask_size = book.best(ints, floats, base, at.SIDE_ASK)
+    ask = -ask_key
     mid, spread = (bid + ask) / 2.0, ask - bid
     flow = change = 0.0
     was = base + PREV_TOUCH
@@ -189,6 +201,7 @@ def add_book(
         change = log(mid / floats[base + at.PREV_MID])
     floats[was], floats[was + 1], floats[was + 2], floats[was + 3] = bid, bid_size, ask, ask_size
     floats[base + at.PREV_MID] = mid
+    imbalance = (bid_size - ask_size) / (bid_size + ask_size)
     ints[base + at.HAVE_PREV] = 1
     stamp = event.ts if event.ts != NO_TS else time
     missed = 0
@@ -197,19 +210,9 @@ def add_book(
         if word < 0:
             missed |= 1 << d
             continue
-        if ints[word + _COUNT] == 0:
-            floats[word + _OPEN] = mid
-        ints[word + _COUNT] += 1
-        floats[word + _HIGH] = max(floats[word + _HIGH], mid)
-        floats[word + _LOW] = min(floats[word + _LOW], mid)
-        floats[word + _CLOSE] = mid
-        floats[word + _SPREAD] += spread
-        floats[word + _MIN_SPREAD] = min(floats[word + _MIN_SPREAD], spread)
-        floats[word + _MAX_SPREAD] = max(floats[word + _MAX_SPREAD], spread)
-        floats[word + _RELATIVE] += spread / mid
-        floats[word + _IMBALANCE] += (bid_size - ask_size) / (bid_size + ask_size)
-        floats[word + _OFI] += flow
-        floats[word + _VARIANCE] += change * change
+        buckets.fold_book(ints, floats, word, mid, spread, imbalance, flow, change)
+    if info:
+        information.add_book(ints, floats, base + info, time, mid, spread, imbalance, flow, change)
     return missed
 
 
@@ -218,7 +221,6 @@ def add_trade(
     ints: Ints, floats: Floats, base: int, event: EventRecord, time: int, durations: Ints, places: Ints, grace: int
 ) -> int:
     """Fold a trade into every open bucket; returns the durations missed."""
-    price, size = event.price, event.size
     stamp = event.ts if event.ts != NO_TS else time
     missed = 0
     for d in range(len(durations)):
@@ -226,18 +228,7 @@ def add_trade(
         if word < 0:
             missed |= 1 << d
             continue
-        if ints[word + _TRADES] == 0:
-            floats[word + _TRADE_OPEN] = price
-        ints[word + _TRADES] += 1
-        floats[word + _TRADE_HIGH] = max(floats[word + _TRADE_HIGH], price)
-        floats[word + _TRADE_LOW] = min(floats[word + _TRADE_LOW], price)
-        floats[word + _TRADE_CLOSE] = price
-        floats[word + _VOLUME] += size
-        floats[word + _NOTIONAL] += price * size
-        if event.side > 0.0:
-            floats[word + _BUY] += size
-        elif event.side < 0.0:
-            floats[word + _SELL] += size
+        buckets.fold_trade(ints, floats, word, event.price, event.size, event.side)
     return missed
 
 
@@ -249,9 +240,9 @@ def mark_incomplete(
     for d in range(len(durations)):
         bucket_of(ints, floats, base, time, d, durations, places, grace)
         for place in range(places[d], places[d + 1]):
-            word = base + BUCKETS + place * _WORDS
-            if ints[word + _START] != _EMPTY:
-                ints[word + _INCOMPLETE] = 1
+            word = base + BUCKETS + place * buckets.WORDS
+            if ints[word + buckets.START] != buckets.EMPTY:
+                ints[word + buckets.INCOMPLETE] = 1
 
 
 @njit
@@ -274,51 +265,22 @@ def close_due(
         while True:
             earliest = -1
             for place in range(places[d], places[d + 1]):
-                word = base + BUCKETS + place * _WORDS
-                if ints[word + _START] != _EMPTY and (earliest < 0 or ints[word + _START] < ints[earliest + _START]):
+                word = base + BUCKETS + place * buckets.WORDS
+                if ints[word + buckets.START] != buckets.EMPTY and (
+                    earliest < 0 or ints[word + buckets.START] < ints[earliest + buckets.START]
+                ):
                     earliest = word
             if earliest < 0:
                 break
-            closes = ints[earliest + _START] + durations[d] + grace
+            closes = ints[earliest + buckets.START] + durations[d] + grace
             if closes > time:
                 due = min(due, closes)
                 break
-            if ints[earliest + _COUNT] + ints[earliest + _TRADES] > 0:
+            if ints[earliest + buckets.COUNT] + ints[earliest + buckets.TRADES] > 0:
                 bar = bars[n_bars]
-                bar.event, bar.slot, bar.duration = i, event.slot, durations[d] // NS
-                write_bar(ints, floats, earliest, durations[d], bar)
+                bar.event, bar.slot, bar.kind, bar.duration = i, event.slot, 0, durations[d] // NS
+                buckets.write_bar(ints, floats, earliest, ints[earliest + buckets.START] + durations[d], bar)
                 n_bars += 1
-            ints[earliest + _START] = _EMPTY
+            ints[earliest + buckets.START] = buckets.EMPTY
     ints[base + DUE] = due
     return n_bars
-
-
-@njit
-def write_bar(ints: Ints, floats: Floats, word: int, duration: int, bar: EventRecord) -> None:
-    """One closed bucket as a row."""
-    bar.timestamp, bar.end = ints[word + _START], ints[word + _START] + duration
-    count, trades = ints[word + _COUNT], ints[word + _TRADES]
-    bar.count, bar.trade_count, bar.incomplete = count, trades, ints[word + _INCOMPLETE]
-    has_book, has_trade = count > 0, trades > 0
-    bar.open = floats[word + _OPEN] if has_book else nan
-    bar.high = floats[word + _HIGH] if has_book else nan
-    bar.low = floats[word + _LOW] if has_book else nan
-    bar.close = floats[word + _CLOSE] if has_book else nan
-    bar.mean_spread = floats[word + _SPREAD] / count if has_book else nan
-    bar.min_spread = floats[word + _MIN_SPREAD] if has_book else nan
-    bar.max_spread = floats[word + _MAX_SPREAD] if has_book else nan
-    bar.mean_relative_spread = floats[word + _RELATIVE] / count if has_book else nan
-    bar.mean_l1_imbalance = floats[word + _IMBALANCE] / count if has_book else nan
-    bar.sum_ofi = floats[word + _OFI]
-    bar.realized_variance = floats[word + _VARIANCE]
-    bar.volume, bar.buy_volume, bar.sell_volume = (
-        floats[word + _VOLUME],
-        floats[word + _BUY],
-        floats[word + _SELL],
-    )
-    bar.notional = floats[word + _NOTIONAL]
-    bar.vwap = floats[word + _NOTIONAL] / floats[word + _VOLUME] if has_trade else nan
-    bar.trade_open = floats[word + _TRADE_OPEN] if has_trade else nan
-    bar.trade_high = floats[word + _TRADE_HIGH] if has_trade else nan
-    bar.trade_low = floats[word + _TRADE_LOW] if has_trade else nan
-    bar.trade_close = floats[word + _TRADE_CLOSE] if has_trade else nan

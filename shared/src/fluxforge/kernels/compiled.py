@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import numba
+import numpy as np
 
 
 def _cache_folder() -> Path:
@@ -38,5 +39,8 @@ def _cache_folder() -> Path:
 
 numba.config.CACHE_DIR = str(_cache_folder())
 
-njit = numba.njit(cache=True)
+njit = numba.njit(cache=True, error_model="numpy", _nrt=False)
 """Compile to machine code at the first call, once per machine and source."""
+
+word = np.uint64
+"""An index of an array of words: unsigned, so that no machine code asks whether it counts from the end."""

@@ -6,16 +6,15 @@ Definitions are those of the feature catalogue (`fluxforge.catalogue`), whose co
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fluxforge.batch import CONFLATED, NO_TS, EventBatch
 from fluxforge.clock import NS
 from fluxforge.events import Kind
-from fluxforge.kernels import book, market, rings
+from fluxforge.kernels import blocks, book, impact, market, rings
 from fluxforge.kernels import layout as at
 from fluxforge.kernels.arena import Arena, Ring
 from fluxforge.kernels.book import Floats, Ints
-from fluxforge.kernels.compiled import njit
+from fluxforge.kernels.compiled import njit, word
 from fluxforge.kernels.config import FeatureConfig
 from fluxforge.kernels.market import EventRecord
 from fluxforge.kernels.outputs import (
@@ -27,9 +26,11 @@ from fluxforge.kernels.outputs import (
     ROW,
     FeatureOutput,
 )
-from fluxforge.kernels.rolling import DECAY_SPAN, REGIME_NS, regime_columns, rolling_columns
+from fluxforge.kernels.records import BUCKET, DECAY, DECAY_BLOCKS, POINTERS, STEP_BLOCKS, STEPS, TRADE_BLOCKS, TRADES
+from fluxforge.kernels.regime import REGIME_NS, regime_columns
+from fluxforge.kernels.rolling import DECAY_SPAN, POINTER_WORDS, decay_weights, rolling_columns
 from fluxforge.kernels.static import static_columns, time_columns
-from fluxforge.kernels.steps import BLOCKS, BUCKET, DECAY, POINTERS, STEPS, TRADES, mark_unknown, step
+from fluxforge.kernels.steps import mark_unknown, step
 
 _TICKER = int(Kind.TICKER)
 
@@ -40,26 +41,37 @@ class FeatureKernel:
     def __init__(self, config: FeatureConfig) -> None:
         self.config = config
         count = len(config.horizons)
-        self._previous = POINTERS + 4 * count
+        self._previous = POINTERS + POINTER_WORDS * count
+        self._impact = self._previous + 4 * config.ofi_levels
         self.columns = column_count(config)
         self.arena = Arena(
-            self._previous + 4 * config.ofi_levels,
-            (Ring(STEPS, 5), Ring(DECAY, 2), Ring(TRADES, 3), Ring(BLOCKS, 1 + count)),
+            self._impact + impact.HEADER_WORDS + config.vpin_buckets,
+            (
+                Ring(STEPS, 5),
+                Ring(DECAY, 2),
+                Ring(TRADES, 4),
+                Ring(STEP_BLOCKS, blocks.STEP_COLUMNS),
+                Ring(TRADE_BLOCKS, blocks.TRADE_COLUMNS),
+                Ring(DECAY_BLOCKS, 1 + count),
+                Ring(self._impact, impact.RING_COLUMNS),
+            ),
+            lambda key: {self._impact + impact.VOLUME: config.bucket_volume(key)},
         )
         self._horizons = np.array([h * NS for h in config.horizons], np.int64)
+        self._weights = decay_weights(config.horizons)
         self._bands = np.array((0.0, *config.bands_bps), np.float64)
+        self._tops = np.empty((4, max(config.max_levels, config.ofi_levels)))
+        self._longest = max(config.horizons) * NS
         self._interval = round(config.hf_emit_interval * NS)
 
     def run(self, batch: EventBatch) -> FeatureOutput:
         """Process a batch; slots must come from `arena.slot`."""
         count = len(batch.events)
         quotes, rejects = np.empty(count, QUOTE), np.empty(count, REJECT)
-        rows: list[NDArray[np.void]] = []
-        values: list[Floats] = []
-        start = n_quotes = n_rejects = 0
-        room = min(count, 256)
+        room = count if self._interval == 0 else min(count, 256)
+        rows, values = np.empty(room, ROW), np.empty((room, self.columns))
+        start = n_rows = n_quotes = n_rejects = 0
         while True:
-            some_rows, some_values = np.empty(room, ROW), np.empty((room, self.columns))
             status, start, n_rows, n_quotes, n_rejects = _run(
                 self.arena.ints,
                 self.arena.floats,
@@ -68,35 +80,44 @@ class FeatureKernel:
                 batch.levels,
                 start,
                 self._horizons,
+                self._weights,
                 self._bands,
                 self._interval,
                 self.config.max_levels,
                 self.config.ofi_levels,
                 self._previous,
+                self._impact,
+                self.config.impact_window,
+                self.config.vpin_buckets,
                 self.config.tight_spread_threshold,
-                some_rows,
-                some_values,
+                self._longest,
+                self._tops,
+                rows,
+                values,
+                n_rows,
                 quotes,
                 n_quotes,
                 rejects,
                 n_rejects,
             )
-            rows.append(some_rows[:n_rows])
-            values.append(some_values[:n_rows])
             if status == at.DONE:
                 break
             if status == at.GROW:
                 event = batch.events[start]
                 self.arena.grow(int(event["slot"]), int(max(event["bids"], event["asks"])))
             else:
-                room = min(count - start + 1, 4 * room)
-        return FeatureOutput(np.concatenate(rows), np.concatenate(values), quotes[:n_quotes], rejects[:n_rejects])
+                more = min(count - start, 3 * len(rows))
+                rows = np.concatenate([rows, np.empty(more, ROW)])
+                values = np.concatenate([values, np.empty((more, self.columns))])
+        return FeatureOutput(rows[:n_rows], values[:n_rows], quotes[:n_quotes], rejects[:n_rejects])
 
 
 def column_count(config: FeatureConfig) -> int:
     """Columns of a row's `values`."""
     levels, bands, horizons = config.max_levels, len(config.bands_bps), len(config.horizons)
-    return 2 + 5 * levels + 4 + 1 + 2 * bands + 2 + 3 + (2 + config.ofi_levels + 4) + 6 * horizons + 4 + 4
+    return (
+        2 + 5 * levels + 4 + 1 + 2 * bands + 2 + 3 + (2 + config.ofi_levels + 4) + 6 * horizons + 4 + impact.COLUMNS + 4
+    )
 
 
 @njit
@@ -108,14 +129,21 @@ def _run(
     levels: Floats,
     start: int,
     horizons: Ints,
+    weights: Floats,
     bands: Floats,
     interval: int,
     max_levels: int,
     ofi_levels: int,
     previous: int,
+    impacts: int,
+    window: int,
+    buckets: int,
     tight: float,
+    longest: int,
+    tops: Floats,
     rows: EventRecord,
     values: Floats,
+    n_rows: int,
     quotes: EventRecord,
     n_quotes: int,
     rejects: EventRecord,
@@ -123,26 +151,25 @@ def _run(
 ) -> tuple[int, int, int, int, int]:
     """Events `start`…; stops at the end, where a record must grow, or where `rows` is full."""
     depth = max(max_levels, ofi_levels)
-    tops = np.empty((4, depth))
-    n_rows = 0
-    longest = horizons.max()
     for i in range(start, len(events)):
         event = events[i]
         base = bases[event.slot]
         if n_rows == len(rows):
             return at.OUTPUT_FULL, i, n_rows, n_quotes, n_rejects
-        if needs_room(ints, base, event, longest):
+        if needs_room(ints, base, event, longest, impacts, window):
             return at.GROW, i, n_rows, n_quotes, n_rejects
         action, reason = market.advance(ints, floats, base, event, levels)
-        time = ints[base + at.TIME]
+        time = ints[word(base + at.TIME)]
         if action == market.BOOK:
             n_bids = book.top(ints, floats, base, at.SIDE_BID, 1.0, depth, tops[0], tops[1])
             n_asks = book.top(ints, floats, base, at.SIDE_ASK, -1.0, depth, tops[2], tops[3])
             bucket = time // interval + 1 if interval > 0 else 0
-            emits = interval == 0 or bucket != ints[base + BUCKET]
+            emits = interval == 0 or bucket != ints[word(base + BUCKET)]
             step(ints, floats, base, event, tops, n_bids, n_asks, ofi_levels, previous, horizons, values[n_rows])
+            flow = values[n_rows, values.shape[1] - (5 + ofi_levels)]
+            impact.add_book(ints, floats, base, impacts, floats[word(base + at.QUOTE_MID)], flow)
             if emits:
-                ints[base + BUCKET] = bucket
+                ints[word(base + BUCKET)] = bucket
                 row = rows[n_rows]
                 row.event, row.time = i, time
                 fill(
@@ -156,8 +183,13 @@ def _run(
                     max_levels,
                     ofi_levels,
                     horizons,
+                    weights,
                     bands,
+                    impacts,
+                    window,
+                    buckets,
                     tight,
+                    longest,
                     row,
                     values[n_rows],
                 )
@@ -165,9 +197,11 @@ def _run(
         elif action == market.TRADE:
             if time != NO_TS:
                 where = rings.slot_for_push(ints, base, TRADES, time)
-                cap = ints[base + TRADES + at.RING_CAP]
-                floats[where + cap] = event.size
-                floats[where + 2 * cap] = event.side
+                cap = ints[word(base + TRADES + at.RING_CAP)]
+                floats[word(where + cap)] = event.size
+                floats[word(where + 2 * cap)] = event.side
+                blocks.add_trade(ints, floats, base, time, event.size, event.side)
+                floats[word(where + 3 * cap)] = impact.add_trade(ints, floats, base, impacts, event, buckets)
             write_quote(floats, base, event, i, time, quotes[n_quotes])
             n_quotes += 1
         elif action == market.TICK and event.kind == _TICKER:
@@ -175,6 +209,7 @@ def _run(
             n_quotes += 1
         elif action == market.BROKEN:
             mark_unknown(ints, floats, base, time)
+            impact.add_break(ints, floats, base, impacts)
         if reason != at.OK:
             reject = rejects[n_rejects]
             reject.event, reject.reason = i, reason
@@ -189,28 +224,41 @@ def write_quote(floats: Floats, base: int, event: EventRecord, i: int, time: int
     quote.time = event.ts
     if event.ts == NO_TS:
         quote.time = time if time != NO_TS else event.capture_ts
-    quote.mid, quote.spread = floats[base + at.QUOTE_MID], floats[base + at.QUOTE_SPREAD]
+    quote.mid, quote.spread = floats[word(base + at.QUOTE_MID)], floats[word(base + at.QUOTE_SPREAD)]
 
 
 @njit
-def needs_room(ints: Ints, base: int, event: EventRecord, longest: int) -> bool:
+def needs_room(ints: Ints, base: int, event: EventRecord, longest: int, impacts: int, window: int) -> bool:
     """Whether the record must grow before this event; forgets what has left the windows first."""
-    time = ints[base + at.TIME]
-    if rings.is_full(ints, base, STEPS):
-        rings.forget_until(ints, base, STEPS, time - max(longest, REGIME_NS), 1)
-    if rings.is_full(ints, base, DECAY):
+    if rings_are_full(ints, base, impacts):
+        time = ints[word(base + at.TIME)]
+        remembered = time - max(longest, REGIME_NS)
+        rings.forget_until(ints, base, STEPS, remembered, 1)
+        rings.forget_until(ints, base, STEP_BLOCKS, remembered // NS, 0)
+        rings.forget_until(ints, base, TRADES, time - max(longest, window * NS), 0)
+        rings.forget_until(ints, base, TRADE_BLOCKS, (time - longest) // NS, 0)
         rings.forget_until(ints, base, DECAY, time - DECAY_SPAN * longest, 0)
-    if rings.is_full(ints, base, TRADES):
-        rings.forget_until(ints, base, TRADES, time - longest, 0)
-    if rings.is_full(ints, base, BLOCKS):
-        rings.forget_until(ints, base, BLOCKS, (time - DECAY_SPAN * longest) // NS, 0)
+        rings.forget_until(ints, base, DECAY_BLOCKS, (time - DECAY_SPAN * longest) // NS, 0)
+        rings.forget_until(ints, base, impacts, time // NS - window - 1, 1)
+        if rings_are_full(ints, base, impacts):
+            return True
+    return (
+        ints[word(base + at.SIDE_BID + at.SIDE_N)] + event.bids >= ints[word(base + at.SIDE_BID + at.SIDE_CAP)]
+        or ints[word(base + at.SIDE_ASK + at.SIDE_N)] + event.asks >= ints[word(base + at.SIDE_ASK + at.SIDE_CAP)]
+    )
+
+
+@njit
+def rings_are_full(ints: Ints, base: int, impacts: int) -> bool:
+    """Whether any ring may not take what one event can bring."""
     return (
         rings.is_full(ints, base, STEPS)
         or rings.is_full(ints, base, DECAY)
         or rings.is_full(ints, base, TRADES)
-        or rings.is_full(ints, base, BLOCKS)
-        or ints[base + at.SIDE_BID + at.SIDE_N] + event.bids >= ints[base + at.SIDE_BID + at.SIDE_CAP]
-        or ints[base + at.SIDE_ASK + at.SIDE_N] + event.asks >= ints[base + at.SIDE_ASK + at.SIDE_CAP]
+        or rings.is_full(ints, base, STEP_BLOCKS)
+        or rings.is_full(ints, base, TRADE_BLOCKS)
+        or rings.is_full(ints, base, DECAY_BLOCKS)
+        or rings.is_full(ints, base, impacts)
     )
 
 
@@ -226,8 +274,13 @@ def fill(
     max_levels: int,
     ofi_levels: int,
     horizons: Ints,
+    weights: Floats,
     bands: Floats,
+    impacts: int,
+    window: int,
+    buckets: int,
     tight: float,
+    longest: int,
     row: EventRecord,
     values: Floats,
 ) -> None:
@@ -240,16 +293,17 @@ def fill(
         values[c + k] = values[out + k]
     c += 5 + ofi_levels
     values[c] = micro_minus_mid
-    c = rolling_columns(ints, floats, base, horizons, values, c + 1)
-    c = regime_columns(ints, floats, base, horizons.max(), tight, values, c)
-    time_columns(ints[base + at.TIME], values, c)
-    row.updates = ints[base + at.UPDATES]
+    c = rolling_columns(ints, floats, base, horizons, weights, values, c + 1)
+    c = regime_columns(ints, floats, base, longest, tight, values, c)
+    c = impact.impact_columns(ints, floats, base, impacts, window, buckets, values, c)
+    time_columns(ints[word(base + at.TIME)], values, c)
+    row.updates = ints[word(base + at.UPDATES)]
     row.conflated = 1 if event.flags & CONFLATED else 0
     row.quality = (
-        (QUALITY_AFTER_GAP if ints[base + at.GAP_COUNT] > 0 else 0)
-        | (QUALITY_LATE_CLAMPED if ints[base + at.LATE_COUNT] > 0 else 0)
+        (QUALITY_AFTER_GAP if ints[word(base + at.GAP_COUNT)] > 0 else 0)
+        | (QUALITY_LATE_CLAMPED if ints[word(base + at.LATE_COUNT)] > 0 else 0)
         | (QUALITY_TRUNCATED_BAND if truncated else 0)
     )
-    ints[base + at.UPDATES] = 0
-    ints[base + at.GAP_COUNT] = 0
-    ints[base + at.LATE_COUNT] = 0
+    ints[word(base + at.UPDATES)] = 0
+    ints[word(base + at.GAP_COUNT)] = 0
+    ints[word(base + at.LATE_COUNT)] = 0

@@ -2,13 +2,13 @@
 
 A key's whole state is one run of words in an arena, read as int64 or float64: a header, rings, and last the L2 book.
 Everything in it is relative to the base, so a record can be copied, saved, restored and compared by its bytes. What
-precedes the book is what a snapshot holds; the book is rebuilt from the log.
+precedes the book is what a snapshot holds as long as the log can rebuild the book quickly.
 """
 
 # Core: common to every kernel.
 SIZE = 0  # words of the record
 HEAD = 1  # words before the bid side: what a snapshot holds
-RESUME = 2  # events before this offset only rebuild the book
+RESUME = 2  # events before this offset are in the record already
 BOOK_OFFSET = 3  # offset of the newest BookSnapshot: rebuilding starts there; −1 without
 TIME = 4  # key time t, ns; NO_TS before the first
 COLLECTOR = 5  # crc32 of the collector being followed, −1 before the first event
@@ -25,7 +25,8 @@ UPDATES = 15  # exchange updates folded into the books since the last row
 SIDE_BID = 16  # four words: offset, capacity, slots used, live levels
 SIDE_ASK = 20
 SIDE_AT, SIDE_CAP, SIDE_N, SIDE_LIVE = 0, 1, 2, 3
-CORE_WORDS = 24
+REBUILDS = 24  # 1 in a record restored without its book: events before RESUME rebuild it
+CORE_WORDS = 25
 
 # Rings: offset, capacity (a power of two), entries ever pushed, oldest entry kept.
 RING_AT, RING_CAP, RING_N, RING_LO = 0, 1, 2, 3

@@ -14,7 +14,7 @@ from fluxforge.events import Kind
 from fluxforge.kernels import book
 from fluxforge.kernels import layout as at
 from fluxforge.kernels.book import Floats, Ints
-from fluxforge.kernels.compiled import njit
+from fluxforge.kernels.compiled import njit, word
 
 EventRecord = Any
 """One record of dtype EVENT, its fields as attributes (numba's view of it)."""
@@ -35,10 +35,10 @@ _RESET = int(Kind.RESET)
 @njit
 def forget(ints: Ints, floats: Floats, base: int) -> None:
     """No book holds any more: nothing is differenced with it."""
-    ints[base + at.HAVE_PREV] = 0
-    ints[base + at.GAP_COUNT] += 1
-    floats[base + at.QUOTE_MID] = nan
-    floats[base + at.QUOTE_SPREAD] = nan
+    ints[word(base + at.HAVE_PREV)] = 0
+    ints[word(base + at.GAP_COUNT)] += 1
+    floats[word(base + at.QUOTE_MID)] = nan
+    floats[word(base + at.QUOTE_SPREAD)] = nan
 
 
 @njit
@@ -46,17 +46,21 @@ def drop_book(ints: Ints, base: int) -> None:
     """Forget the L2 book until the next snapshot."""
     book.clear(ints, base, at.SIDE_BID)
     book.clear(ints, base, at.SIDE_ASK)
-    ints[base + at.HAVE_BOOK] = 0
+    ints[word(base + at.HAVE_BOOK)] = 0
 
 
 @njit
 def rebuild(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: Floats) -> None:
     """Book only, for events that a restored record has already seen."""
-    if event.collector != ints[base + at.COLLECTOR] or event.offset < ints[base + at.BOOK_OFFSET]:
+    if (
+        not ints[word(base + at.REBUILDS)]
+        or event.collector != ints[word(base + at.COLLECTOR)]
+        or event.offset < ints[word(base + at.BOOK_OFFSET)]
+    ):
         return
     if event.kind == _BOOK_SNAPSHOT:
         book.install(ints, floats, base, levels, event.levels, event.bids, event.asks)
-    elif event.kind == _BOOK_DELTA and ints[base + at.HAVE_BOOK]:
+    elif event.kind == _BOOK_DELTA and ints[word(base + at.HAVE_BOOK)]:
         apply_delta(ints, floats, base, event, levels)
     elif event.kind == _RESET:
         drop_book(ints, base)
@@ -74,17 +78,17 @@ def apply_delta(ints: Ints, floats: Floats, base: int, event: EventRecord, level
 @njit
 def followed(ints: Ints, floats: Floats, base: int, event: EventRecord) -> bool:
     """Whether the event's collector is the one this key follows; switches after its silence."""
-    current = ints[base + at.COLLECTOR]
+    current = ints[word(base + at.COLLECTOR)]
     if current == event.collector:
         return True
     if current >= 0:
-        time = ints[base + at.TIME]
+        time = ints[word(base + at.TIME)]
         silent = event.ts != NO_TS and (time == NO_TS or event.ts - time > at.COLLECTOR_SILENCE_NS)
         if event.kind != _BOOK_SNAPSHOT or not silent:
             return False
         drop_book(ints, base)
         forget(ints, floats, base)
-    ints[base + at.COLLECTOR] = event.collector
+    ints[word(base + at.COLLECTOR)] = event.collector
     return True
 
 
@@ -92,10 +96,10 @@ def followed(ints: Ints, floats: Floats, base: int, event: EventRecord) -> bool:
 def take_snapshot(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: Floats) -> tuple[int, int]:
     """Install or verify a snapshot; (action, reason)."""
     first, bids, asks = event.levels, event.bids, event.asks
-    ints[base + at.BOOK_OFFSET] = event.offset
+    ints[word(base + at.BOOK_OFFSET)] = event.offset
     if event.flags & REFRESH:
         if (
-            ints[base + at.HAVE_BOOK]
+            ints[word(base + at.HAVE_BOOK)]
             and book.side_equals(ints, floats, base, at.SIDE_BID, 1.0, levels, first, bids)
             and book.side_equals(ints, floats, base, at.SIDE_ASK, -1.0, levels, first + 2 * bids, asks)
         ):
@@ -111,7 +115,7 @@ def take_snapshot(ints: Ints, floats: Floats, base: int, event: EventRecord, lev
 @njit
 def take_delta(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: Floats) -> tuple[int, int]:
     """Apply a delta; (action, reason)."""
-    if not ints[base + at.HAVE_BOOK]:
+    if not ints[word(base + at.HAVE_BOOK)]:
         return TICK, at.OK
     reason = apply_delta(ints, floats, base, event, levels)
     if reason == at.OK:
@@ -126,7 +130,7 @@ def advance(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: F
     BROKEN and REJECT with a reason other than OK go to the dead-letter topic. Before the key's first time an event
     only builds the book.
     """
-    if event.offset < ints[base + at.RESUME]:
+    if event.offset < ints[word(base + at.RESUME)]:
         rebuild(ints, floats, base, event, levels)
         return IGNORE, at.OK
     if not followed(ints, floats, base, event):
@@ -135,10 +139,10 @@ def advance(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: F
     if ts != NO_TS:
         if ts > event.capture_ts + event.skew + at.FUTURE_TOLERANCE_NS:
             return REJECT, at.FUTURE_STAMP
-        if ts > ints[base + at.TIME]:
-            ints[base + at.TIME] = ts
-        elif ts < ints[base + at.TIME] and kind <= _TRADE:
-            ints[base + at.LATE_COUNT] += 1
+        if ts > ints[word(base + at.TIME)]:
+            ints[word(base + at.TIME)] = ts
+        elif ts < ints[word(base + at.TIME)] and kind <= _TRADE:
+            ints[word(base + at.LATE_COUNT)] += 1
     action, reason = TICK, at.OK
     if kind == _BOOK_DELTA:
         action, reason = take_delta(ints, floats, base, event, levels)
@@ -153,6 +157,6 @@ def advance(ints: Ints, floats: Floats, base: int, event: EventRecord, levels: F
         action = BROKEN
     if action == BROKEN:
         forget(ints, floats, base)
-    if ints[base + at.TIME] == NO_TS and action == BOOK:
+    if ints[word(base + at.TIME)] == NO_TS and action == BOOK:
         return IGNORE, at.OK
     return action, reason

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fluxforge.kernels.config import INFORMATION
+
 QUALITY_AFTER_GAP = 1
 QUALITY_LATE_CLAMPED = 2
 QUALITY_TRUNCATED_BAND = 4
@@ -42,7 +44,8 @@ BAR = np.dtype(
     [
         ("event", "<i8"),  # index of the event that closed it
         ("slot", "<i8"),
-        ("duration", "<i8"),  # s
+        ("kind", "<i8"),  # index into BAR_TYPES
+        ("duration", "<i8"),  # s; 0 of an information-driven bar
         ("timestamp", "<i8"),  # start, ns
         ("end", "<i8"),  # ns
         ("open", "<f8"),
@@ -70,6 +73,7 @@ BAR = np.dtype(
         ("incomplete", "<i8"),
     ]
 )
+BAR_TYPES = ("time", *INFORMATION)
 LATE = np.dtype([("event", "<i8"), ("durations", "<i8")])
 """A late event and the durations it missed: bit i is `durations[i]` of the configuration."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import nan
 
 from fluxforge.clock import NS
+from fluxforge.kernels import book
 from fluxforge.kernels import layout as at
 from fluxforge.kernels.book import Floats, Ints
-from fluxforge.kernels.compiled import njit
+from fluxforge.kernels.compiled import njit, word
 
 
 @njit
@@ -50,15 +51,15 @@ def static_columns(
     values[c] = value_sum / size_sum
     c += 1
     n_bands = len(bands) - 1
-    bid_reach = band_columns(ints, floats, base, at.SIDE_BID, mid, bands, values, c)
-    ask_reach = band_columns(ints, floats, base, at.SIDE_ASK, mid, bands, values, c + 1)
+    bid_reach = band_columns(ints, floats, base, at.SIDE_BID, 1.0, mid, bands, values, c)
+    ask_reach = band_columns(ints, floats, base, at.SIDE_ASK, -1.0, mid, bands, values, c + 1)
     total_bids = total_asks = 0.0
     for k in range(n_bands):
         total_bids += values[c + 2 * k]
         total_asks += values[c + 2 * k + 1]
     c += 2 * n_bands
     values[c], values[c + 1] = total_bids, total_asks
-    live_bids, live_asks = ints[base + at.SIDE_BID + at.SIDE_LIVE], ints[base + at.SIDE_ASK + at.SIDE_LIVE]
+    live_bids, live_asks = ints[word(base + at.SIDE_BID + at.SIDE_LIVE)], ints[word(base + at.SIDE_ASK + at.SIDE_LIVE)]
     values[c + 2] = min(live_bids, live_asks)
     values[c + 3], values[c + 4] = bid_reach, ask_reach
     return c + 5, min(bid_reach, ask_reach) < bands[n_bands]
@@ -66,28 +67,19 @@ def static_columns(
 
 @njit
 def band_columns(
-    ints: Ints, floats: Floats, base: int, side: int, mid: float, bands: Floats, values: Floats, c: int
+    ints: Ints, floats: Floats, base: int, side: int, sign: float, mid: float, bands: Floats, values: Floats, c: int
 ) -> float:
     """Σ size per depth band into every second column from `c`; returns the reach of the side, bps."""
     head = base + side
-    keys = base + ints[head + at.SIDE_AT]
-    sizes = keys + ints[head + at.SIDE_CAP]
-    n_bands = len(bands) - 1
-    for k in range(n_bands):
-        values[c + 2 * k] = 0.0
-    band = 0
-    for slot in range(ints[head + at.SIDE_N] - 1, -1, -1):
-        distance = abs(mid - abs(floats[keys + slot])) / mid * 1e4
-        while band < n_bands and distance >= bands[band + 1]:
-            band += 1
-        if band == n_bands:
-            break
-        if distance >= bands[0]:
-            values[c + 2 * band] += floats[sizes + slot]
+    keys = base + ints[word(head + at.SIDE_AT)]
+    sizes = keys + ints[word(head + at.SIDE_CAP)]
+    slot = ints[word(head + at.SIDE_N)] - 1
+    for k in range(len(bands) - 1):
+        values[c + 2 * k], slot = book.depth_until(floats, keys, sizes, slot, sign, mid, bands[k + 1])
     deepest = 0
-    while floats[sizes + deepest] == 0.0:
+    while floats[word(sizes + deepest)] == 0.0:
         deepest += 1
-    return float(abs(mid - abs(floats[keys + deepest])) / mid * 1e4)
+    return book.distance_bps(floats[word(keys + deepest)], mid)
 
 
 @njit

@@ -2,6 +2,8 @@
 
     {data}/processed/{source}/{table's folder}/exchange=X/symbol=BTC-USDT/date=2024-08-08[/duration=60]/*.parquet
 
+Bars that trades close lie together under `duration=0` and are told apart by their column `bar_type`.
+
 `LakeWriter` writes one chain's rows in batches (`fluxforge.files`), `role` is the live writer behind the output
 topics, `scan` reads whole batches. Columns that the path names are not repeated inside the files.
 """

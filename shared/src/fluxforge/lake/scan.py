@@ -43,7 +43,7 @@ def scan(
     root      the data folder, which holds `processed/`
     table     hf, bars, trades or ticker
     symbol    as the exchange unifies it or as the path writes it: `BTC/USDT`, `BTC-USDT`
-    duration  of bars, s
+    duration  of bars, s; 0 for the information-driven ones, which their column bar_type tells apart
 
     The dataset has the path's columns too: exchange, symbol (`BTC-USDT`), date, duration. Raises StorageError where
     nothing is committed or a committed file is gone.

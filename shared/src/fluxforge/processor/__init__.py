@@ -8,7 +8,8 @@ On assignment a partition is restored: its keys' snapshots are loaded and the ra
 book they need, with outputs suppressed up to the committed offset; then it goes on as if nothing had happened.
 """
 
+from fluxforge.processor.compute import Kernel, Processor
 from fluxforge.processor.decode import Decoded
-from fluxforge.processor.runtime import Emitted, Kernel, Processor, Runtime
+from fluxforge.processor.runtime import Runtime
 
-__all__ = ["Decoded", "Emitted", "Kernel", "Processor", "Runtime"]
+__all__ = ["Decoded", "Kernel", "Processor", "Runtime"]

@@ -4,65 +4,47 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from fluxforge import metrics
-from fluxforge.batch import EventBatch
 from fluxforge.errors import Fenced, LogUnavailable
-from fluxforge.kernels.arena import Arena
 from fluxforge.log import Batch, Consumer, Log, Output, TopicPartition, Transactor
 from fluxforge.processor import snapshots
-from fluxforge.processor.decode import Decoded
-from fluxforge.processor.partition import PartitionState
+from fluxforge.processor.compute import Compute, Processor, Spoilt, parse_name
+from fluxforge.processor.decode import Run
+from fluxforge.processor.restore import Restorer
+from fluxforge.processor.saves import Saves
 from fluxforge.processor.snapshots import Snapshot
 
 _log = logging.getLogger(__name__)
 
 BATCH_RECORDS = 2000
-REBUILD_BOUND_MS = 180_000
-"""No book is sought further back: a live key's book is restated each minute."""
+REJOINS = 5
+REJOIN_WINDOW = 60.0
+"""A member shut out more than `REJOINS` times within so many s gives up: another of its name must be alive."""
 
 
-class Kernel(Protocol):
-    """A compiled kernel with the state of one partition's keys."""
+@dataclass
+class Progress:
+    """How far a partition is.
 
-    arena: Arena
-
-    def run(self, batch: EventBatch) -> Any: ...
-
-
-class Emitted(NamedTuple):
-    """An output and the raw offset of the event that made it."""
-
-    offset: int
-    output: Output
-
-
-class Processor(Protocol):
-    """What a service adds to the runtime: a kernel, and what its results become.
-
-    role         names group and metrics
-    state_topic  compacted topic of its snapshots
-    config_hash  a snapshot of another one is never used
-    warm_up_s    how far back a key without a usable snapshot is rebuilt from
+    committed    outputs of events below it are visible already
+    next_offset  everything below it has been processed; behind `committed` while the state is being rebuilt
     """
 
-    role: str
-    state_topic: str
-    config_hash: str
-    warm_up_s: float
-
-    def kernel(self) -> Kernel: ...
-
-    def outputs(self, result: Any, decoded: Decoded) -> Iterable[Emitted]:
-        """The records a batch yields, in the order of the events that made them."""
+    committed: int
+    next_offset: int
 
 
 class Runtime:
     """One member of a processor's consumer group.
 
-    `member` must be unique and stable over restarts: it is the group member's id and the transactional id.
+    `member` must be unique and stable over restarts: it is the member's name and its transactional id. A member that
+    is shut out (stopped for longer than its session, or cut off from the broker) joins anew.
     """
 
     def __init__(
@@ -79,26 +61,28 @@ class Runtime:
     ) -> None:
         self._log = log
         self._processor = processor
-        self._raw = raw_topic
-        self._topic_id = log.topic_id(raw_topic)
-        self._transactional_id = f"{group}.{member}"
+        self._raw, self._group, self._member = raw_topic, group, member
         self._commit_interval = commit_interval
         self._snapshot_interval = snapshot_interval
         self._monotonic = monotonic
-        self._partitions: dict[TopicPartition, PartitionState] = {}
-        self._transactor: Transactor = log.transactor(self._transactional_id)
-        self._consumer: Consumer = log.consumer(group, [raw_topic], member, self)
-        self._next_commit = monotonic() + commit_interval
+        self._restorer = Restorer(log, processor, log.topic_id(raw_topic))
+        self._counts = _Counts(processor.role, raw_topic)
+        self._rejoined: deque[float] = deque(maxlen=REJOINS)
+        self._partitions: dict[TopicPartition, Progress] = {}
+        self._join()
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Process until `stopped`; then commit what is done and leave the group.
 
-        Raises OffsetOutOfRange when the log no longer holds what must be read, Fenced when another member of the
-        same name has taken over.
+        Raises OffsetOutOfRange when the log no longer holds what must be read, and Fenced or LogUnavailable when
+        joining anew does not help.
         """
         try:
             while not stopped():
-                self.turn(timeout=min(0.05, self._commit_interval))
+                try:
+                    self.turn(timeout=min(0.05, self._commit_interval / 2))
+                except (Fenced, LogUnavailable) as error:
+                    self._rejoin(error)
         except BaseException:
             # Half a batch may be in the state, or outputs lost with a refused transaction: nothing of it is committed.
             self._partitions.clear()
@@ -108,25 +92,26 @@ class Runtime:
 
     def turn(self, timeout: float = 0.0) -> int:
         """One poll and, when due, one commit; returns the records read."""
-        read = 0
-        for batch in self._consumer.poll(BATCH_RECORDS, timeout):
-            state = self._partitions.get(batch.tp)
-            if state is not None:
-                self._process(state, batch)
-                read += len(batch.records)
+        batches = [b for b in self._consumer.poll(BATCH_RECORDS, timeout) if b.tp in self._partitions]
+        if batches:
+            try:
+                self._process(batches)
+            except Spoilt as error:
+                _log.warning("the kernel failed, going back to the last commit to find the record: %s", error)
+                self._start_over()
         if self._monotonic() >= self._next_commit:
-            self.commit()
-        return read
+            try:
+                self.commit()
+            except Fenced as error:
+                self._refuse(error)
+            else:
+                self._refused = False
+        return sum(len(batch.records) for batch in batches)
 
     def commit(self) -> None:
         """Make everything processed so far visible, with its offsets and the snapshots that are due."""
         self._next_commit = self._monotonic() + self._commit_interval
-        moved = self._moved()
-        if not moved:
-            return
-        for tp in moved:
-            self._append_state(tp, self._partitions[tp].due(self._monotonic(), self._snapshot_interval))
-        self._commit(moved)
+        self._commit()
 
     def close(self) -> None:
         """Commit, snapshot every key, leave the group."""
@@ -137,33 +122,21 @@ class Runtime:
 
     def assigned(self, tps: Sequence[TopicPartition]) -> None:
         """Listener: restore each partition and seek to where its book-rebuilding begins."""
-        started = self._monotonic()
-        committed = self._consumer.committed(tps)
-        for tp in tps:
-            state, start = self._restore(tp, committed.get(tp))
-            self._partitions[tp] = state
-            self._consumer.seek(tp, start)
-            metrics.POSITION.labels(self._processor.role, *map(str, tp)).set(start)
-        metrics.RESTORE.labels(self._processor.role).set(self._monotonic() - started)
+        self._commit()  # a transaction must not stay open while they are restored
+        self._restore(tps)
 
     def revoked(self, tps: Sequence[TopicPartition]) -> None:
         """Listener: a last commit with a snapshot of every key, then let go."""
         leaving = [tp for tp in tps if tp in self._partitions]
-        # One transaction is open for all partitions, so the offsets of those that stay go with it.
-        moved = self._moved()
-        for tp in moved:
-            state = self._partitions[tp]
-            due = state.due(self._monotonic(), self._snapshot_interval)
-            self._append_state(tp, state.keys() if tp in leaving else due)
         refused: Fenced | None = None
-        if moved:
-            try:
-                self._commit(moved)
-            except Fenced as error:
-                _log.warning("partitions went before the last commit: %s", error)
-                refused = error
+        try:
+            self._commit(leaving)
+        except Fenced as error:
+            _log.warning("partitions went before the last commit: %s", error)
+            refused = error
         for tp in leaving:
-            del self._partitions[tp]
+            self._drop(tp)
+        _log.info("%s hands over partitions %s", self._member, [tp.partition for tp in leaving])
         if refused is not None and self._partitions:
             # The refused transaction held outputs of those that stay: only a start from what is committed is right.
             raise refused
@@ -171,87 +144,140 @@ class Runtime:
     def lost(self, tps: Sequence[TopicPartition]) -> None:
         """Listener: they are another's already; what was not committed will be made again there."""
         metrics.FENCED.labels(self._processor.role).inc()
-        self._transactor.abort()
         for tp in tps:
-            self._partitions.pop(tp, None)
+            self._drop(tp)
         # The aborted transaction held the other partitions' outputs too.
-        self._restart(list(self._partitions))
+        self._start_over()
 
-    def _moved(self) -> dict[TopicPartition, int]:
-        """Next offsets of the partitions with something to commit."""
-        return {tp: s.next_offset for tp, s in self._partitions.items() if s.next_offset > s.committed}
+    def _join(self) -> None:
+        self._compute = Compute(self._processor, self._raw)
+        self._saves = Saves(self._compute.arena, self._snapshot_interval)
+        self._partitions.clear()
+        self._refused = False
+        self._next_commit = self._monotonic() + self._commit_interval
+        # First the transactor: what an earlier holder of the name left open must end before offsets can be read.
+        self._transactor: Transactor = self._log.transactor(f"{self._group}.{self._member}")
+        self._consumer: Consumer = self._log.consumer(self._group, [self._raw], self._member, self, static=False)
 
-    def _process(self, state: PartitionState, batch: Batch) -> None:
-        role = self._processor.role
-        decoded = state.decoder.decode(batch.records)
-        result = state.kernel.run(decoded.batch)
-        for offset, output in self._processor.outputs(result, decoded):
-            if offset >= state.committed:
-                self._transactor.append(output)
-                metrics.PRODUCED.labels(role, output.topic).inc()
-        state.advance(decoded, batch.next_offset)
-        metrics.CONSUMED.labels(role, batch.tp.topic).inc(len(batch.records))
-        metrics.POSITION.labels(role, *map(str, batch.tp)).set(batch.next_offset)
+    def _rejoin(self, error: Exception) -> None:
+        """Let go of everything and join as a new member. Raises `error` when that did not help before."""
+        now = self._monotonic()
+        if len(self._rejoined) == REJOINS and now - self._rejoined[0] < REJOIN_WINDOW:
+            raise error
+        self._rejoined.append(now)
+        _log.warning("joining %s anew as %s: %s", self._group, self._member, error)
+        self._partitions.clear()  # nothing is committed while the consumer closes
+        self.close()
+        self._join()
 
-    def _append_state(self, tp: TopicPartition, keys: Iterable[str]) -> None:
-        """Snapshots of `keys`, and the partition's floor."""
-        state, role, topic = self._partitions[tp], self._processor.role, self._processor.state_topic
-        identity = (self._topic_id, self._processor.config_hash, state.next_offset)
-        for key in keys:
-            words, rebuild = state.save(key, self._monotonic())
-            snapshot = Snapshot(*identity, rebuild, snapshots.compress(words))
-            self._transactor.append(snapshots.encode(snapshot, topic, key, tp.partition))
-            metrics.SNAPSHOTS.labels(role).inc()
-        floor = snapshots.floor(*identity, state.floor())
-        self._transactor.append(snapshots.encode(floor, topic, snapshots.FLOOR_KEY, tp.partition))
+    def _refuse(self, error: Fenced) -> None:
+        """A commit between two generations of the group is refused, and no more than that is lost the first time.
 
-    def _commit(self, offsets: dict[TopicPartition, int]) -> None:
-        with metrics.COMMITS.labels(self._processor.role).time():
+        Raises `error` the second time in a row.
+        """
+        if self._refused:
+            raise error
+        self._refused = True
+        _log.info("a commit of %s was refused, going back to the last one: %s", self._member, error)
+        self._transactor.close()
+        self._transactor = self._log.transactor(f"{self._group}.{self._member}")
+        self._restore(list(self._partitions))
+
+    def _process(self, batches: Sequence[Batch]) -> None:
+        runs = [Run(b.tp.partition, b.records, self._partitions[b.tp].committed) for b in batches]
+        outputs, slots = self._compute.run(runs)
+        self._saves.follow(self._compute.arena)
+        self._saves.changed(slots)
+        append = self._transactor.append
+        for output in outputs:
+            append(output)
+        for batch in batches:
+            self._partitions[batch.tp].next_offset = batch.next_offset
+        self._counts.processed(batches, outputs)
+
+    def _commit(self, leaving: Sequence[TopicPartition] = ()) -> None:
+        """One transaction for all partitions: outputs, offsets, and snapshots, of each key that leaves unsaved too."""
+        offsets = {tp: p.next_offset for tp, p in self._partitions.items() if p.next_offset > p.committed}
+        if not offsets:
+            return
+        for tp, next_offset in offsets.items():
+            self._append_state(tp, next_offset, np.inf if tp in leaving else self._monotonic())
+        with self._counts.commits.time():
             try:
                 self._transactor.commit(offsets, self._consumer)
             except LogUnavailable as error:
                 _log.warning("a commit's outcome is unknown, reading where things stand: %s", error)
                 self._transactor.close()
-                self._transactor = self._log.transactor(self._transactional_id)
-                self._restart(list(self._partitions))
+                self._transactor = self._log.transactor(f"{self._group}.{self._member}")
+                self._restore(list(self._partitions))
                 return
         for tp, offset in offsets.items():
             self._partitions[tp].committed = max(self._partitions[tp].committed, offset)
 
-    def _restart(self, tps: Sequence[TopicPartition]) -> None:
-        if tps:
-            self.assigned(tps)
+    def _append_state(self, tp: TopicPartition, next_offset: int, due_by: float) -> None:
+        """Snapshots of the keys whose time for it has come by `due_by`, and the partition's floor."""
+        topic, arena, now = self._processor.state_topic, self._compute.arena, self._monotonic()
+        identity = (self._restorer.topic_id, self._processor.config_hash, next_offset)
+        for slot in self._saves.due(tp.partition, next_offset, due_by):
+            rebuild = self._saves.rebuild_offset(slot, next_offset)
+            snapshot = Snapshot(*identity, rebuild, snapshots.compress(arena.save(slot, book=rebuild < 0)))
+            _, key = parse_name(arena.key(slot))
+            self._transactor.append(snapshots.encode(snapshot, topic, key, tp.partition))
+            self._saves.saved(slot, next_offset, rebuild, now)
+            self._counts.snapshots.inc()
+        floor = snapshots.floor(*identity, self._saves.floor(tp.partition, next_offset))
+        self._transactor.append(snapshots.encode(floor, topic, snapshots.FLOOR_KEY, tp.partition))
 
-    def _restore(self, tp: TopicPartition, committed: int | None) -> tuple[PartitionState, int]:
-        """The partition's state and the offset to read from."""
-        first = self._log.bounds(tp).first
-        state = PartitionState(tp, self._processor.kernel(), committed if committed is not None else first)
-        if committed is None:
-            return state, first
-        state_tp = TopicPartition(self._processor.state_topic, tp.partition)
-        found = snapshots.load(self._log, state_tp, self._topic_id, self._processor.config_hash, committed)
-        if found.floor is None:
-            _log.info("%s[%d]: no usable snapshot, rebuilding from the log", *tp)
-            return state, self._back_from(tp, committed, self._processor.warm_up_s * 1000)
-        books = [found.floor]
-        for key, snapshot in found.snapshots.items():
-            state.restore(key, snapshot)
-            if snapshot.rebuild_offset >= 0:
-                books.append(snapshot.rebuild_offset)
-        start = max(min(books), self._back_from(tp, committed, REBUILD_BOUND_MS))
-        return state, max(first, min(found.floor, start))
+    def _start_over(self) -> None:
+        """Back to what is committed."""
+        self._transactor.abort()
+        self._restore(list(self._partitions))
 
-    def _back_from(self, tp: TopicPartition, offset: int, milliseconds: float) -> int:
-        """The offset that lies `milliseconds` of record time before `offset`, within the log."""
-        first, end = self._log.bounds(tp)
-        at = max(first, min(offset, end) - 1)
-        if at >= end:
-            return at
-        reader = self._log.reader(tp, at)
-        try:
-            records = reader.read(1, timeout=5.0).records
-        finally:
-            reader.close()
-        if not records:
-            return first
-        return max(first, min(offset, self._log.offset_at(tp, int(records[0].timestamp - milliseconds))))
+    def _restore(self, tps: Sequence[TopicPartition]) -> None:
+        if not tps:
+            return
+        started = self._monotonic()
+        committed = self._consumer.committed(tps)
+        for tp in tps:
+            self._drop(tp)
+            found = self._restorer.restore(self._compute.arena, tp, committed.get(tp))
+            for slot, (next_offset, rebuild) in found.slots.items():
+                self._saves.restored(slot, next_offset, rebuild)
+            self._partitions[tp] = Progress(found.committed, found.start)
+            self._consumer.seek(tp, found.start)
+            self._counts.position(tp, found.start)
+        seconds = self._monotonic() - started
+        metrics.RESTORE.labels(self._processor.role).set(seconds)
+        _log.info("%s takes partitions %s, restored in %.2f s", self._member, [tp.partition for tp in tps], seconds)
+
+    def _drop(self, tp: TopicPartition) -> None:
+        if self._partitions.pop(tp, None) is not None:
+            for slot in self._compute.slots(tp.partition):
+                self._saves.drop(slot)
+            self._compute.drop(tp.partition)
+
+
+class _Counts:
+    """The runtime's metrics, each label looked up once and each batch counted once."""
+
+    def __init__(self, role: str, raw_topic: str) -> None:
+        self._role = role
+        self._consumed = metrics.CONSUMED.labels(role, raw_topic)
+        self._positions: dict[TopicPartition, Callable[[float], None]] = {}
+        self._produced: dict[str, Callable[[float], None]] = {}
+        self.commits = metrics.COMMITS.labels(role)
+        self.snapshots = metrics.SNAPSHOTS.labels(role)
+
+    def position(self, tp: TopicPartition, offset: int) -> None:
+        if tp not in self._positions:
+            self._positions[tp] = metrics.POSITION.labels(self._role, tp.topic, str(tp.partition)).set
+        self._positions[tp](offset)
+
+    def processed(self, batches: Sequence[Batch], outputs: Sequence[Output]) -> None:
+        self._consumed.inc(sum(len(batch.records) for batch in batches))
+        for batch in batches:
+            self.position(batch.tp, batch.next_offset)
+        for topic, count in Counter([output.topic for output in outputs]).items():
+            if topic not in self._produced:
+                self._produced[topic] = metrics.PRODUCED.labels(self._role, topic).inc
+            self._produced[topic](count)

@@ -1,8 +1,8 @@
 """State snapshots in the compacted state topic: one record per key, under the key's own name, and one floor.
 
-A snapshot holds the key's record without its book levels, the raw offset it stands at, and the offset of the book to
-rebuild from. It counts only for the same raw topic, kernel and configuration. The floor, written in every commit,
-says from where on the log holds events that some snapshot has not seen.
+A snapshot holds the key's record and the raw offset it stands at; where the key's newest BookSnapshot is near, its
+offset stands for the levels of the book. It counts only for the same raw topic, kernel and configuration. The floor,
+written in every commit, says from where on the log holds events that some snapshot has not seen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Snapshot(msgspec.Struct, array_like=True, frozen=True):
     topic_id        of the raw topic it was made from
     config          hash of configuration and kernel version
     next_offset     everything below has been processed
-    rebuild_offset  the key's newest BookSnapshot; −1 without
+    rebuild_offset  the BookSnapshot to rebuild the book from; −1 where `state` has the book, or the key none
     state           the record's words, compressed
     """
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from fluxforge.kernels.config import BarConfig, FeatureConfig
+from fluxforge import catalogue
+from fluxforge.kernels.config import DEFAULT, INFORMATION, BarConfig, FeatureConfig
 from fluxforge.topics import Topics, TopicSpec
 
 Level = Annotated[
@@ -20,6 +21,9 @@ Level = Annotated[
     BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
 ]
 Channel = Literal["orderbook", "trades", "ticker"]
+ByMarket = dict[str, Annotated[float, Field(gt=0)]]
+"""A number for each market, `exchange|symbol` or a symbol on any exchange, and for all others: `default`."""
+
 Symbols = Annotated[tuple[str, ...], Field(min_length=1)]
 CHANNELS: tuple[Channel, ...] = ("ticker", "trades", "orderbook")
 
@@ -196,11 +200,28 @@ class Processor(Section):
     commit_interval    s between commits: outputs become readable then
     snapshot_interval  s between state snapshots of a key
     member             names this worker in its group and its transactions: unique, and stable over restarts
+    workers            processes that share the work on this machine, members `{member}-1`, `{member}-2`…
     """
 
-    commit_interval: float = Field(default=1.0, ge=0.02, le=60)
+    commit_interval: float = Field(default=1.0, ge=0.02, le=5)
     snapshot_interval: float = Field(default=60.0, gt=0)
     member: str = Field(default="1", pattern=r"^[A-Za-z0-9._-]+$")
+    workers: int = Field(default=1, ge=1, le=256)
+
+
+class InformationBars(Section):
+    """Thresholds of information-driven bars, by market; a type without one makes none.
+
+    tick            trades
+    volume          base currency
+    dollar          quote currency
+    tick_imbalance  trades bought less sold, either way
+    """
+
+    tick: ByMarket = {}
+    volume: ByMarket = {}
+    dollar: ByMarket = {}
+    tick_imbalance: ByMarket = {}
 
 
 class ProcessorOptions(Section):
@@ -213,8 +234,13 @@ class ProcessorOptions(Section):
     hf_emit_interval        s between feature rows; 0 emits a row for every book. `hf_sample_interval` is its alias
     tight_spread_threshold  relative spread below which a spread is tight
     keep_raw_arrays         adds the top levels as lists
+    impact_window           window of the flow and impact features, s
+    vpin_buckets            volume buckets that VPIN spans
+    vpin_volume             of a bucket, base currency, by market: `exchange|symbol`, symbol or `default`
+    features                columns that rows carry, `*` standing for any letters: `ofi_*`
     bar_durations           s, ascending
     bar_grace               s a bar waits for late events
+    information_bars        bars that trades close rather than time
     """
 
     max_levels: int = Field(default=10, ge=1, le=100)
@@ -224,10 +250,15 @@ class ProcessorOptions(Section):
     hf_emit_interval: float = Field(default=1.0, ge=0)
     tight_spread_threshold: float = Field(default=0.0001, gt=0)
     keep_raw_arrays: bool = False
+    impact_window: int = Field(default=300, ge=1, le=86_400)
+    vpin_buckets: int = Field(default=50, ge=1, le=10_000)
+    vpin_volume: ByMarket = {DEFAULT: 1.0}
+    features: tuple[str, ...] = Field(default=("*",), min_length=1)
     bar_durations: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         default=(1, 5, 30, 60, 300, 900, 3600, 14400), min_length=1
     )
     bar_grace: float = Field(default=2.0, ge=0)
+    information_bars: InformationBars = InformationBars()
 
     @model_validator(mode="before")
     @classmethod
@@ -239,12 +270,42 @@ class ProcessorOptions(Section):
         rest = {key: value for key, value in data.items() if key != "hf_sample_interval"}
         return {**rest, "hf_emit_interval": data["hf_sample_interval"]}
 
+    @field_validator("vpin_volume")
+    @classmethod
+    def _has_default(cls, values: dict[str, float]) -> dict[str, float]:
+        return {DEFAULT: 1.0, **values}
+
     @field_validator("horizons", "bands_bps", "bar_durations")
     @classmethod
     def _ascending(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if any(a >= b for a, b in pairwise(values)):
             raise ValueError("must ascend, without repeats")
         return values
+
+    @model_validator(mode="after")
+    def _known_features(self) -> Self:
+        if unknown := catalogue.unmatched(self.feature_config()):
+            raise ValueError(
+                f"features: no column is {', '.join(unknown)} under these options; `fluxforge features list` shows them"
+            )
+        return self
+
+    def feature_config(self) -> FeatureConfig:
+        """What the feature kernel computes."""
+        return FeatureConfig(
+            max_levels=self.max_levels,
+            ofi_levels=self.ofi_levels,
+            horizons=self.horizons,
+            bands_bps=self.bands_bps,
+            hf_emit_interval=self.hf_emit_interval,
+            tight_spread_threshold=self.tight_spread_threshold,
+            keep_raw_arrays=self.keep_raw_arrays,
+            impact_window=self.impact_window,
+            vpin_buckets=self.vpin_buckets,
+            vpin_volume=self.vpin_volume[DEFAULT],
+            vpin_volumes=tuple(sorted((k, v) for k, v in self.vpin_volume.items() if k != DEFAULT)),
+            features=self.features,
+        )
 
 
 class LakeChannel(Section):
@@ -366,21 +427,17 @@ class Settings(Section):
 
     def feature_config(self) -> FeatureConfig:
         """What the feature kernel computes."""
-        options = self.etl.channels.orderbook.processor_options
-        return FeatureConfig(
-            max_levels=options.max_levels,
-            ofi_levels=options.ofi_levels,
-            horizons=options.horizons,
-            bands_bps=options.bands_bps,
-            hf_emit_interval=options.hf_emit_interval,
-            tight_spread_threshold=options.tight_spread_threshold,
-            keep_raw_arrays=options.keep_raw_arrays,
-        )
+        return self.etl.channels.orderbook.processor_options.feature_config()
 
     def bar_config(self) -> BarConfig:
         """What the bar kernel computes."""
         options = self.etl.channels.orderbook.processor_options
-        return BarConfig(durations=options.bar_durations, grace=options.bar_grace)
+        information = tuple(
+            (kind, market, threshold)
+            for kind in INFORMATION
+            for market, threshold in sorted(getattr(options.information_bars, kind).items())
+        )
+        return BarConfig(durations=options.bar_durations, grace=options.bar_grace, information=information)
 
     def secrets(self) -> list[str]:
         """Every secret value in clear, for the log's filter alone."""

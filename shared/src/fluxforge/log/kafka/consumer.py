@@ -34,6 +34,7 @@ class KafkaConsumer:
         self._cluster, self._admin, self._listener = cluster, admin, listener
         self._held: set[TopicPartition] = set()
         self._positions: dict[TopicPartition, int] = {}
+        self._moves = 0
         self._assigning = False
         self._closed = False
         self._raised: BaseException | None = None
@@ -55,6 +56,7 @@ class KafkaConsumer:
         deadline = time.monotonic() + timeout
         while not self._errors:
             left = deadline - time.monotonic()
+            moves = self._moves
             try:
                 messages = fetch(self._consumer, max_records, max(left, 0.0))
             except KafkaException as error:
@@ -62,6 +64,11 @@ class KafkaConsumer:
             if self._raised is not None:
                 raised, self._raised = self._raised, None
                 raise raised
+            if moves != self._moves:
+                # The listener sought while messages were gathered: those from before would look like a jump ahead.
+                for tp, position in self._positions.items():
+                    self.seek(tp, position)
+                continue
             found, self._errors = batches(messages, self._positions)
             if found:
                 return found
@@ -73,6 +80,7 @@ class KafkaConsumer:
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self._positions[tp] = offset
+        self._moves += 1
         if self._assigning:
             return  # the assignment carries it
         try:

@@ -70,7 +70,6 @@ class KafkaTransactor:
             return
         self._open = False
         try:
-            self._producer.purge(in_queue=True, in_flight=False)
             self._retry(lambda: self._producer.abort_transaction(_TRY_SECONDS), COMMIT_SECONDS)
         except KafkaException as error:
             raise self._cluster.error(f"aborting a transaction of {self._id}", error) from error

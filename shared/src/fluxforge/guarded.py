@@ -1,4 +1,4 @@
-"""`python -m fluxforge_cli.pipeline.guarded MODULE OPTIONS…`: a program that ends when its supervisor does.
+"""`python -m fluxforge.guarded MODULE OPTIONS…`: a program that ends when its supervisor does.
 
 Standard input is a pipe the supervisor holds open and never writes to. When it closes, however the supervisor ended,
 the program gets a SIGTERM and shuts down in order: no orphan goes on writing.
