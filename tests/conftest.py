@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from fluxforge.log import Log, open_log
 from fluxforge.topics import Topics
 from kafka_broker import Broker, start_broker
 
 ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile("fluxforge", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("fluxforge")
 
 
 @pytest.fixture(scope="session")

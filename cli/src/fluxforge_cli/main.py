@@ -11,7 +11,7 @@ import typer
 
 from fluxforge import service
 from fluxforge.errors import FluxForgeError
-from fluxforge_cli import configuration, demo, features, history, programs, topics, up
+from fluxforge_cli import configuration, coverage, demo, features, history, programs, topics, up
 
 app = typer.Typer(
     name="fluxforge",
@@ -42,6 +42,7 @@ app.command("demo")(demo.demo)
 app.command("up")(up.up)
 programs.register(app)
 history.register(app)
+app.command("coverage")(coverage.coverage)
 app.add_typer(topics.app, name="topics")
 app.add_typer(configuration.app, name="config")
 app.add_typer(features.app, name="features")

@@ -24,6 +24,8 @@ class Kind(IntEnum):
     TICKER = 3
     HEARTBEAT = 4
     RESET = 5
+    COVERAGE = 6
+    WIRE = 7
 
 
 class ResetReason(StrEnum):
@@ -156,7 +158,53 @@ class Reset(Event, tag=int(Kind.RESET), kw_only=True, frozen=True, gc=False):
     detail: str = ""
 
 
-AnyEvent = BookSnapshot | BookDelta | Trade | Ticker | Heartbeat | Reset
+class Coverage(Event, tag=int(Kind.COVERAGE), kw_only=True, frozen=True, gc=False):
+    """What one collector saw of a key in at most one hour of its own clock; written when the hour, or it, ends.
+
+    since, until  ns of the collector's clock, within one UTC hour
+    books, trades, tickers, resets  events that reached the log, restatements left out
+    gaps          breaks of a sequence (ids of diffs or trades, checksums) that were detected
+    resyncs       books taken anew
+    duplicates    events that came again and were dropped
+    backfilled    trades fetched over REST
+    shed          updates dropped under load, behind a Reset
+    holes         Resets behind which trades may be missing
+    dark          ns without an event or heartbeat for longer than 2.5 s
+    crossed       ns in which the book was crossed
+    stamped       events with an exchange time; the percentiles below are of exchange time − arrival, ns
+    """
+
+    since: Int64
+    until: Int64
+    books: Int64 = 0
+    trades: Int64 = 0
+    tickers: Int64 = 0
+    resets: Int64 = 0
+    gaps: Int64 = 0
+    resyncs: Int64 = 0
+    duplicates: Int64 = 0
+    backfilled: Int64 = 0
+    shed: Int64 = 0
+    holes: Int64 = 0
+    dark: Int64 = 0
+    crossed: Int64 = 0
+    stamped: Int64 = 0
+    skew_p50: Int64 | None = None
+    skew_p99: Int64 | None = None
+
+
+class Wire(Event, tag=int(Kind.WIRE), kw_only=True, frozen=True, gc=False):
+    """What an exchange sent, untouched; it is of no one symbol, and `symbol` and `native` are empty.
+
+    data   the frame, or the body of a REST answer
+    about  path and query that a REST answer answers; empty for a frame of a socket
+    """
+
+    data: bytes
+    about: str = ""
+
+
+AnyEvent = BookSnapshot | BookDelta | Trade | Ticker | Heartbeat | Reset | Coverage | Wire
 
 KIND_OF: dict[type[Event], Kind] = {
     BookSnapshot: Kind.BOOK_SNAPSHOT,
@@ -165,6 +213,8 @@ KIND_OF: dict[type[Event], Kind] = {
     Ticker: Kind.TICKER,
     Heartbeat: Kind.HEARTBEAT,
     Reset: Kind.RESET,
+    Coverage: Kind.COVERAGE,
+    Wire: Kind.WIRE,
 }
 EVENT_OF: dict[Kind, type[AnyEvent]] = {
     Kind.BOOK_SNAPSHOT: BookSnapshot,
@@ -173,4 +223,6 @@ EVENT_OF: dict[Kind, type[AnyEvent]] = {
     Kind.TICKER: Ticker,
     Kind.HEARTBEAT: Heartbeat,
     Kind.RESET: Reset,
+    Kind.COVERAGE: Coverage,
+    Kind.WIRE: Wire,
 }

@@ -36,6 +36,11 @@ class Topics:
         return f"{self.prefix}.raw"
 
     @property
+    def wire(self) -> str:
+        """What the exchanges sent, untouched, where that is captured."""
+        return f"{self.prefix}.wire"
+
+    @property
     def features(self) -> str:
         return f"{self.prefix}.features"
 
@@ -70,7 +75,7 @@ class Topics:
         return f"{self.prefix}.bars.state"
 
     def specs(
-        self, partitions: int, *, raw_retention_ms: int = 7 * DAY_MS, raw_retention_bytes: int = -1
+        self, partitions: int, *, raw_retention_ms: int = 7 * DAY_MS, raw_retention_bytes: int = -1, wire: bool = False
     ) -> list[TopicSpec]:
         """Every topic of the pipeline; all share one partition count, so that keys co-partition."""
         state_bytes = 16 * 1024 * 1024
@@ -84,6 +89,7 @@ class Topics:
             TopicSpec(self.dlq, partitions, 30 * DAY_MS, max_message_bytes=8_388_608),
             TopicSpec(self.features_state, partitions, compact=True, max_message_bytes=state_bytes),
             TopicSpec(self.bars_state, partitions, compact=True, max_message_bytes=state_bytes),
+            *([TopicSpec(self.wire, partitions, DAY_MS, max_message_bytes=state_bytes)] if wire else ()),
         ]
 
 

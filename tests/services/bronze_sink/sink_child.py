@@ -32,7 +32,7 @@ def run(url: str, topic: str, data: Path, step: str, times: int) -> None:
     tps = [TopicPartition(topic, number) for number in range(log.partitions(topic))]
     ends = {tp: log.bounds(tp).next for tp in tps}
     rolling = Rolling(max_bytes=3_000)
-    sink = BronzeSink(log, topic, bronze.tree(data), group=GROUP, member="one", rolling=rolling, step=die_at)
+    sink = BronzeSink(log, [topic], bronze.tree(data), group=GROUP, member="one", rolling=rolling, step=die_at)
     while sink.positions != ends:
         sink.step(0.05, 150)
     sink.close()

@@ -112,7 +112,7 @@ def small(tmp_path: Path) -> Iterator[tuple[Log, str]]:
 
 
 def sink_of(log: Log, topic: str, tree: Tree, **options: object) -> BronzeSink:
-    return BronzeSink(log, topic, tree, group=f"{topic}.bronze", member="one", **options)  # type: ignore[arg-type]
+    return BronzeSink(log, [topic], tree, group=f"{topic}.bronze", member="one", **options)  # type: ignore[arg-type]
 
 
 def drain(sink: BronzeSink, log: Log, topic: str) -> None:
@@ -239,11 +239,11 @@ class TestFailures:
 
     def test_two_members_share_and_hand_over(self, log: Log, topic: str, tmp_path: Path) -> None:
         tree, rolling = bronze.tree(tmp_path), Rolling(max_bytes=5_000)
-        one = BronzeSink(log, topic, tree, group="shared", member="one", rolling=rolling)
+        one = BronzeSink(log, [topic], tree, group="shared", member="one", rolling=rolling)
         fill(log, topic, 0, 500)
         while len(one.positions) < PARTITIONS:
             one.step(0.05)
-        other = BronzeSink(log, topic, tree, group="shared", member="two", rolling=rolling)
+        other = BronzeSink(log, [topic], tree, group="shared", member="two", rolling=rolling)
         deadline = time.monotonic() + 40
         while not (len(one.positions) == len(other.positions) == 1):
             one.step(0.02)

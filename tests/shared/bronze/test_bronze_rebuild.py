@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from fluxforge import batch, bronze, codec
 from fluxforge.bronze import RawFormat
+from fluxforge.bronze.schema import COVERAGE_COUNTS
 from fluxforge.errors import CodecError
-from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, Ticker, Trade
+from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Coverage, Heartbeat, Reset, Ticker, Trade, Wire
 from fluxforge.files import Chain, ChainId
 from fluxforge.log import Record
 
@@ -65,6 +66,15 @@ events: st.SearchStrategy[AnyEvent] = st.one_of(
     st.builds(Trade, id=words, price=doubles, size=doubles, side=int64, backfilled=st.booleans(), raw=raws, **common),
     st.builds(Ticker, raw=raws, **prices, **common),
     st.builds(Heartbeat, **common),
+    st.builds(Wire, data=st.binary(max_size=20) | st.just(b'{"e":"trade"}'), about=words, **common),
+    st.builds(
+        Coverage,
+        **{name: int64 for name in COVERAGE_COUNTS if not name.startswith("skew_")},
+        **dict.fromkeys(("skew_p50", "skew_p99"), maybe | int64),
+        since=int64,
+        until=int64,
+        **common,
+    ),
     st.builds(Reset, reason=words, incomplete=st.booleans(), detail=words, **common),
 )
 

@@ -47,7 +47,7 @@ def outputs(log: Log, topic: str) -> dict[bytes, list[bytes]]:
     for partition in range(log.partitions(topic)):
         tp = TopicPartition(topic, partition)
         first, end = log.bounds(tp)
-        reader = log.reader(tp, first)
+        reader = log.reader(tp, first, follow=False)
         while first < end:
             batch = reader.read(1000)
             for record in batch.records:

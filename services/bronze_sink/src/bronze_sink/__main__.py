@@ -18,10 +18,10 @@ _log = logging.getLogger("bronze_sink")
 
 def check(settings: Settings) -> Iterator[str]:
     """The log, the topic and the disk."""
-    topic = settings.topic_names().raw
     log = service.open_log(settings)
     try:
-        yield f"{topic}: {log.partitions(topic)} partitions on {log.url}"
+        for topic in _topics(settings):
+            yield f"{topic}: {log.partitions(topic)} partitions on {log.url}"
     finally:
         log.close()
     tree = _tree(settings)
@@ -35,7 +35,7 @@ def serve(settings: Settings, stop: service.Stop) -> None:
     try:
         sink = BronzeSink(
             log,
-            settings.topic_names().raw,
+            _topics(settings),
             _tree(settings),
             group=f"{settings.broker.prefix}.bronze",
             member=f"bronze-{socket.gethostname()}",
@@ -58,6 +58,11 @@ def _run(sink: BronzeSink, interval: float, stop: service.Stop) -> None:
         if clock.monotonic() >= say_at:
             say_at += interval
             _log.info("%s", sink.statistics())
+
+
+def _topics(settings: Settings) -> list[str]:
+    names = settings.topic_names()
+    return [names.raw, names.wire] if settings.ingestion.capture_wire else [names.raw]
 
 
 def _tree(settings: Settings) -> Tree:

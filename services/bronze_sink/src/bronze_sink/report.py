@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 class Report:
     """Counts for one process."""
 
-    def __init__(self, topic: str, clock: Clock) -> None:
-        self._topic, self._clock = topic, clock
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._totals: Counter[str] = Counter()
         self._lag = 0
         self._lag_at = 0.0
@@ -36,14 +36,14 @@ class Report:
         """A batch was taken."""
         self._totals["read"] += len(batch.records)
         self._totals["undecodable"] += undecodable
-        partition = str(batch.tp.partition)
-        metrics.CONSUMED.labels(ROLE, self._topic).inc(len(batch.records))
-        metrics.POSITION.labels(ROLE, self._topic, partition).set(batch.next_offset)
+        topic, partition = batch.tp.topic, str(batch.tp.partition)
+        metrics.CONSUMED.labels(ROLE, topic).inc(len(batch.records))
+        metrics.POSITION.labels(ROLE, topic, partition).set(batch.next_offset)
         if undecodable:
             metrics.UNDECODABLE.labels(ROLE).inc(undecodable)
         if batch.records:
             age = (self._clock.now() - batch.records[-1].timestamp * MS) / 1e9
-            metrics.LAG_SECONDS.labels(ROLE, self._topic, partition).set(age)
+            metrics.LAG_SECONDS.labels(ROLE, topic, partition).set(age)
 
     @contextmanager
     def commit_time(self) -> Iterator[None]:
@@ -88,7 +88,7 @@ class Report:
         for tp, position in positions.items():
             lag = max(0, log.bounds(tp).next - position)
             self._lag += lag
-            metrics.LAG.labels(ROLE, self._topic, str(tp.partition)).set(lag)
+            metrics.LAG.labels(ROLE, tp.topic, str(tp.partition)).set(lag)
 
     def line(self, partitions: int, held: int) -> str:
         """One line on all of it."""

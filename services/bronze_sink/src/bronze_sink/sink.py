@@ -37,7 +37,7 @@ class BronzeSink:
     def __init__(
         self,
         log: Log,
-        topic: str,
+        topics: Sequence[str],
         tree: Tree,
         *,
         group: str,
@@ -46,13 +46,13 @@ class BronzeSink:
         clock: Clock | None = None,
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._log, self._topic, self._tree = log, topic, tree
+        self._log, self._tree = log, tree
         self._rolling, self._clock, self._step = rolling or Rolling(), clock or SystemClock(), step
         self._partitions: dict[TopicPartition, Partition] = {}
         self._held: dict[TopicPartition, tuple[float, float]] = {}
-        self._report = Report(topic, self._clock)
+        self._report = Report(self._clock)
         tree.storage.probe()
-        self._consumer: Consumer = log.consumer(group, [topic], member, self)
+        self._consumer: Consumer = log.consumer(group, topics, member, self)
 
     def step(self, timeout: float = 0.1, max_records: int = 2000) -> int:
         """Read once, write, roll what is due. Returns the records read.

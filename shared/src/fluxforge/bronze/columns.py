@@ -15,7 +15,17 @@ import pyarrow as pa
 
 from fluxforge import codec
 from fluxforge.bronze import schema
-from fluxforge.bronze.schema import CHANNEL_OF, CONTROL, KIND_NAMES, ORDERBOOK, SCHEMAS, TICKER, TRADES, UNDECODABLE
+from fluxforge.bronze.schema import (
+    CHANNEL_OF,
+    CONTROL,
+    KIND_NAMES,
+    ORDERBOOK,
+    SCHEMAS,
+    TICKER,
+    TRADES,
+    UNDECODABLE,
+    WIRE,
+)
 from fluxforge.errors import CodecError
 from fluxforge.events import KIND_OF, AnyEvent
 from fluxforge.files.commit import folder_name
@@ -229,4 +239,5 @@ _OWN_COLUMNS: dict[str, Callable[[list[Any]], dict[str, pa.Array]]] = {
     TRADES: partial(_own_or_null, TRADES),
     ORDERBOOK: _book_columns,
     CONTROL: partial(_own_or_null, CONTROL),
+    WIRE: partial(_own_or_null, WIRE),
 }

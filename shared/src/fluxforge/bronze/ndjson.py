@@ -26,6 +26,7 @@ from fluxforge.log import Record
 
 _CHUNK_LINES = 5000
 _KIND_OF_NAME = {name: kind for kind, name in KIND_NAMES.items()}
+_TEXTS = ("raw", "data")
 _PLACE = ("topic", "partition", "offset", "ordinal", "timestamp", "kind", "key", "headers", "value")
 
 
@@ -107,9 +108,9 @@ def _fields(event: AnyEvent) -> dict[str, Any]:
     for side in ("bids", "asks"):
         if side in fields:
             fields[side] = np.frombuffer(fields[side], "<f8").reshape(-1, 2).tolist()
-    raw = fields.get("raw")
-    if raw is not None:
-        fields["raw"] = raw.decode(errors="replace")
+    for name in _TEXTS:
+        if fields.get(name) is not None:
+            fields[name] = fields[name].decode(errors="replace")
     return fields
 
 
@@ -119,6 +120,7 @@ def _event(line: dict[str, Any]) -> AnyEvent:
     for side in ("bids", "asks"):
         if side in fields:
             fields[side] = np.array(fields[side], "<f8").tobytes()
-    if fields.get("raw") is not None:
-        fields["raw"] = fields["raw"].encode()
+    for name in _TEXTS:
+        if fields.get(name) is not None:
+            fields[name] = fields[name].encode()
     return make(**fields)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fluxforge import codec
-from fluxforge.bronze.schema import KIND_NAMES, UNDECODABLE, WORDS
+from fluxforge.bronze.schema import COVERAGE_COUNTS, KIND_NAMES, UNDECODABLE, WORDS
 from fluxforge.events import EVENT_OF, AnyEvent, Kind
 from fluxforge.log import Headers, Record
 
@@ -24,6 +24,8 @@ _OWN_FIELDS: dict[Kind, tuple[str, ...]] = {
     Kind.TICKER: _TICKER_FIELDS,
     Kind.HEARTBEAT: (),
     Kind.RESET: ("reason", "incomplete", "detail"),
+    Kind.WIRE: ("data", "about"),
+    Kind.COVERAGE: ("since", "until", *COVERAGE_COUNTS),
 }
 _EVENT_FIELDS = (*WORDS, "ts", "capture_ts", "skew", "clock", "seq")
 

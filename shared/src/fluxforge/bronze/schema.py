@@ -15,7 +15,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from fluxforge.events import BookDelta, BookSnapshot, Event, Heartbeat, Kind, Reset, Ticker, Trade
+from fluxforge.events import BookDelta, BookSnapshot, Coverage, Event, Heartbeat, Kind, Reset, Ticker, Trade, Wire
 from fluxforge.files import Format, parquet
 
 SCHEMA_VERSION = "bronze/1"
@@ -24,7 +24,8 @@ TICKER: Final = "ticker"
 TRADES: Final = "trades"
 ORDERBOOK: Final = "orderbook"
 CONTROL: Final = "control"
-CHANNELS = (TICKER, TRADES, ORDERBOOK, CONTROL)
+WIRE: Final = "wire"
+CHANNELS = (TICKER, TRADES, ORDERBOOK, CONTROL, WIRE)
 
 CHANNEL_OF: dict[type[Event], str] = {
     BookSnapshot: ORDERBOOK,
@@ -33,10 +34,16 @@ CHANNEL_OF: dict[type[Event], str] = {
     Ticker: TICKER,
     Heartbeat: CONTROL,
     Reset: CONTROL,
+    Coverage: CONTROL,
+    Wire: WIRE,
 }
 
 UNDECODABLE = "undecodable"
 """`kind` of a record that is no event of ours; its bytes are in `value`, the reason in `detail`."""
+
+COVERAGE_COUNTS = tuple(
+    name for name in Coverage.__struct_fields__ if name not in {*Event.__struct_fields__, "since", "until"}
+)
 
 KIND_NAMES = {kind: kind.name.lower() for kind in Kind}
 
@@ -107,7 +114,10 @@ _OWN = {
         pa.field("reason", _word),
         pa.field("incomplete", pa.bool_()),
         pa.field("detail", pa.string()),
+        *(pa.field(name, _ns) for name in ("since", "until")),
+        *(pa.field(name, pa.int64()) for name in COVERAGE_COUNTS),
     ],
+    WIRE: [pa.field("data", pa.binary()), pa.field("about", _word)],
 }
 
 SCHEMAS: dict[str, pa.Schema] = {channel: pa.schema(_RECORD + _EVENT + _OWN[channel]) for channel in CHANNELS}

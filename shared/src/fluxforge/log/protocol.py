@@ -182,7 +182,11 @@ class Log(Protocol):
 
     def appender(self) -> Appender: ...
 
-    def reader(self, tp: TopicPartition, offset: int) -> Reader: ...
+    def reader(self, tp: TopicPartition, offset: int, *, follow: bool = True) -> Reader:
+        """Read a partition from `offset` on.
+
+        `follow` is for waiting at the end; one who stops at a known end is told sooner without that nothing is left.
+        """
 
     def consumer(
         self, group: str, topics: Sequence[str], member: str, listener: Listener, *, static: bool = True

@@ -59,7 +59,7 @@ class Restorer:
         at = max(first, min(offset, end) - 1)
         if at >= end:
             return at
-        reader = self._log.reader(tp, at)
+        reader = self._log.reader(tp, at, follow=False)
         try:
             records = reader.read(1, timeout=5.0).records
         finally:

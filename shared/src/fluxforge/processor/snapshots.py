@@ -93,7 +93,7 @@ def load(log: Log, tp: TopicPartition, topic_id: str, config: str, committed: in
 def _read_all(log: Log, tp: TopicPartition) -> Iterator[tuple[str, bytes]]:
     """Keys and values of a partition, oldest first."""
     at, end = log.bounds(tp)
-    reader = log.reader(tp, at)
+    reader = log.reader(tp, at, follow=False)
     try:
         while at < end:
             batch = reader.read(1000, timeout=5.0)

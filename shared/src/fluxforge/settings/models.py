@@ -176,6 +176,7 @@ class Ingestion(Section):
     segment_max_mb     a partition's segments roll when one reaches this
     segment_max_age_s  or when their oldest row is this old
     on_gap             where the log has dropped what was not stored: `stop` with an error, or `record` it and go on
+    capture_wire       also keep what the exchanges send, untouched, in a topic of its own and in Bronze
     """
 
     queue_size: int = Field(default=100_000, ge=100)
@@ -185,13 +186,6 @@ class Ingestion(Section):
     segment_max_age_s: float = Field(default=900.0, gt=0)
     on_gap: Literal["stop", "record"] = "stop"
     capture_wire: bool = False
-
-    @field_validator("capture_wire")
-    @classmethod
-    def _not_yet(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("capturing untouched frames is not in this version; leave it false")
-        return value
 
 
 class Processor(Section):
@@ -423,6 +417,7 @@ class Settings(Section):
             self.topics.partitions,
             raw_retention_ms=-1 if hours == -1 else int(hours * 3_600_000),
             raw_retention_bytes=-1 if megabytes == -1 else int(megabytes * 1_000_000),
+            wire=self.ingestion.capture_wire,
         )
 
     def feature_config(self) -> FeatureConfig:

@@ -51,9 +51,9 @@ class KafkaLog:
     def appender(self) -> KafkaAppender:
         return KafkaAppender(self._cluster, self._admin)
 
-    def reader(self, tp: TopicPartition, offset: int) -> KafkaReader:
+    def reader(self, tp: TopicPartition, offset: int, *, follow: bool = True) -> KafkaReader:
         self._admin.check(tp)
-        return KafkaReader(self._cluster, self._admin, tp, offset)
+        return KafkaReader(self._cluster, self._admin, tp, offset, follow=follow)
 
     def consumer(
         self, group: str, topics: Sequence[str], member: str, listener: Listener, *, static: bool = True

@@ -79,9 +79,13 @@ class Cluster:
             "retry.backoff.ms": 20,  # the first record waits so long again and again for the last commit to settle
         }
 
-    def reader(self) -> Config:
-        """Never joins a group; librdkafka asks for a name all the same."""
-        return {**self._base, **_READER, "group.id": "fluxforge-reader"}
+    def reader(self, *, follow: bool) -> Config:
+        """Never joins a group; librdkafka asks for a name all the same.
+
+        A fetch that finds only a control record waits its time out: a partition's end would cost half a second.
+        """
+        wait: Config = {} if follow else {"fetch.wait.max.ms": 10}
+        return {**self._base, **_READER, **wait, "group.id": "fluxforge-reader"}
 
     def consumer(self, group: str, member: str, *, static: bool) -> Config:
         """A static member gets its partitions back without a rebalance when it is restarted within the session.

@@ -16,10 +16,10 @@ from fluxforge.log.protocol import Batch, TopicPartition
 class KafkaReader:
     """Reads one partition; read_committed."""
 
-    def __init__(self, cluster: Cluster, admin: Admin, tp: TopicPartition, offset: int) -> None:
+    def __init__(self, cluster: Cluster, admin: Admin, tp: TopicPartition, offset: int, *, follow: bool = True) -> None:
         self._cluster, self._admin, self._tp = cluster, admin, tp
         try:
-            self._consumer = Consumer(cluster.reader(), logger=library_log())
+            self._consumer = Consumer(cluster.reader(follow=follow), logger=library_log())
         except KafkaException as error:
             raise cluster.error("reader", error) from error
         self._positions = {tp: offset}

@@ -77,7 +77,7 @@ class SqliteLog:
     def appender(self) -> SqliteAppender:
         return SqliteAppender(Store(self.path), self._topics, self._clock)
 
-    def reader(self, tp: TopicPartition, offset: int) -> SqliteReader:
+    def reader(self, tp: TopicPartition, offset: int, *, follow: bool = True) -> SqliteReader:
         part = self._topics.part(tp)
         return SqliteReader(Store(self.path), part, tp, offset)
 
