@@ -7,17 +7,20 @@ prints one JSON line: CPU s (user + system, all threads) from the first record o
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from feature_engine.processor import FeatureProcessor
-from fluxforge import codec
+from fluxforge import codec, rows
+from fluxforge.events import Trade
 from fluxforge.kernels.config import FeatureConfig
 from fluxforge.log import open_log
+from fluxforge.log.kafka.client import Cluster
 from fluxforge.processor import Runtime
 from fluxforge.processor.service import compile_kernel, spare_the_collector
 from fluxforge.topics import Topics
@@ -28,6 +31,7 @@ def main(side: str, bootstrap: str, prefix: str, partitions: str, events: str) -
     sides: dict[str, Callable[[str, Topics, int, int], None]] = {
         "consume": consume,
         "decode": decode,
+        "produce": produce,
         "engine": engine,
         "features": features,
     }
@@ -45,7 +49,14 @@ class Clock:
         print(json.dumps({"cpu": cpu, "wall": wall, **more}), flush=True)
 
 
-def consume(bootstrap: str, topics: Topics, partitions: int, events: int, use: Callable[[bytes], object] = len) -> None:
+def consume(
+    bootstrap: str,
+    topics: Topics,
+    partitions: int,
+    events: int,
+    use: Callable[[bytes], object] = len,
+    finish: Callable[[], object] = bool,
+) -> None:
     """The floor: batches of messages, dropped."""
     consumer = Consumer(
         {
@@ -66,6 +77,7 @@ def consume(bootstrap: str, topics: Topics, partitions: int, events: int, use: C
         if use is not len:
             for message in messages:
                 use(message.value() or b"")
+    finish()
     clock.report()
     consumer.close()
 
@@ -73,6 +85,46 @@ def consume(bootstrap: str, topics: Topics, partitions: int, events: int, use: C
 def decode(bootstrap: str, topics: Topics, partitions: int, events: int) -> None:
     """The floor, with every event decoded and dropped."""
     consume(bootstrap, topics, partitions, events, codec.decode)
+
+
+def produce(bootstrap: str, topics: Topics, partitions: int, events: int) -> None:
+    """The floor of all who publish trades: each event decoded, a ready row produced for each trade, in transactions."""
+    producer = Producer(Cluster(bootstrap, {}).transactor(f"floor{time.time_ns()}"))
+    producer.init_transactions()
+    producer.begin_transaction()
+    ready = list(itertools.islice(_ready_rows(), 1000))
+    headers = [("config", b"0123456789abcdef")]
+    made = 0
+    committed = time.monotonic()
+
+    def use(value: bytes) -> None:
+        nonlocal made, committed
+        event = codec.decode(value)
+        if isinstance(event, Trade):
+            made += 1
+            producer.produce(topics.trades, ready[made % len(ready)], b"bench|S0000/USDT", 0, headers=headers)
+            if made % 1000 == 0 and time.monotonic() > committed + 1.0:
+                producer.commit_transaction()
+                producer.begin_transaction()
+                committed = time.monotonic()
+
+    consume(bootstrap, topics, partitions, events, use, producer.commit_transaction)
+
+
+def _ready_rows() -> Iterator[bytes]:
+    """Enriched trades as they lie in the topic."""
+    for number in itertools.count():
+        price, size = 60_000 + number / 100, 0.00001 * (number + 1)
+        yield rows.encode(
+            {
+                **{"exchange": "bench", "symbol": "S0000/USDT", "source": "bench"},
+                **{"timestamp": 1_700_000_000_000_000_000 + 1_234_567 * number, "source_partition": 0},
+                **{"capture_ts": 1_700_000_000_000_000_000 + 1_234_567 * number, "source_offset": number},
+                **{"id": str(number), "price": price, "size": size, "notional": price * size, "signed_size": -size},
+                **{"mid": price + 0.005, "spread": 0.01, "effective_spread": 0.01 / (price + 0.005)},
+                **{"side": -1, "backfilled": False},
+            }
+        )
 
 
 def engine(bootstrap: str, topics: Topics, _partitions: int, events: int) -> None:

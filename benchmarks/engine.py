@@ -13,20 +13,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import report, topic
 from benchmarks.broker import broker
 from benchmarks.history import REPOSITORY
 
+from benchmarks import report, topic
 from fluxforge.log import Log, open_log
 from fluxforge.topics import Topics
 
 PARTITIONS, SYMBOLS, LEVELS = 4, 4, 1000
 EVENTS, ROUNDS = 60_000, 3
 QUIX_EVENTS = 2_000
-SIDES = ("consume", "decode", "features", "engine")
+SIDES = ("consume", "decode", "produce", "features", "engine")
 _NAMES = {
     "consume": "consume(1000), dropped",
     "decode": "consume(1000), decoded, dropped",
+    "produce": "the same, a ready row produced for each trade",
     "features": "feature engine, feature rows only",
     "engine": "feature engine, with enriched trades",
 }
@@ -39,12 +40,16 @@ def run() -> None:
         topics = Topics("bench")
         count = topic.fill(log, topics, SYMBOLS, EVENTS, PARTITIONS, LEVELS)
         found: dict[str, list[float]] = {side: [] for side in SIDES}
-        for _ in range(ROUNDS):
+        peer: list[float | None] = []
+        for number in range(ROUNDS):
             for side in SIDES:
                 answer = child(side, bootstrap, topics.prefix, count)
                 found[side].append(answer["cpu"] / answer.get("events", count) * 1e6)
-        micros = {side: statistics.median(values) for side, values in found.items()}
-        quix = quixstreams(log, bootstrap)
+            peer.append(quixstreams(log, bootstrap, f"quix{number}"))
+        log.close()
+    micros = {side: statistics.median(values) for side, values in found.items()}
+    measured = [spent for spent in peer if spent is not None]
+    quix = statistics.median(measured) if measured else None
     floor = micros["decode"]
     rows: list[Sequence[object]] = [
         (_NAMES[side], micros[side], micros[side] / floor, quix / micros[side] if quix else None) for side in SIDES
@@ -56,6 +61,8 @@ def run() -> None:
         "engine",
         {
             "consume_decode_ratio": micros["engine"] / floor,
+            "produce_floor_ratio": micros["produce"] / floor,
+            "engine_to_produce_floor": micros["engine"] / micros["produce"],
             "features_only_ratio": micros["features"] / floor,
             "quix_ratio": quix / micros["features"] if quix else None,
             "quix_ratio_with_trades": quix / micros["engine"] if quix else None,
@@ -74,17 +81,17 @@ def child(side: str, bootstrap: str, prefix: str, count: int) -> dict[str, Any]:
     return answer
 
 
-def quixstreams(log: Log, bootstrap: str) -> float | None:
+def quixstreams(log: Log, bootstrap: str, prefix: str) -> float | None:
     """µs per event of the peer, on fewer events: it is that much slower. None, said aloud, where it cannot run."""
     tools = REPOSITORY / ".tools" / "bin" / "uv"
     uv = shutil.which("uv") or (str(tools) if tools.exists() else None)
     if uv is None:
         print("QUIXSTREAMS NOT MEASURED: there is no uv to run it in an environment of its own", file=sys.stderr)
         return None
-    topics = Topics("quix")
+    topics = Topics(prefix)
     count = topic.fill(log, topics, SYMBOLS, QUIX_EVENTS, PARTITIONS, LEVELS)
     script = REPOSITORY / "benchmarks" / "peers" / "quix_features.py"
-    command = [uv, "run", "--no-project", "--script", str(script), bootstrap, topics.raw, "quix.rows"]
+    command = [uv, "run", "--no-project", "--script", str(script), bootstrap, topics.raw, f"{prefix}.rows"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:
         print(f"QUIXSTREAMS NOT MEASURED: it failed:\n{done.stderr[-2000:]}", file=sys.stderr)

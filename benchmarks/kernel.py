@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from benchmarks import floors, history, ours, report
 from benchmarks.peers import plain_python, polars_batch
 from numpy.typing import NDArray
 
+from benchmarks import floors, history, ours, report
 from fluxforge import catalogue
 from fluxforge.events import Kind
 

@@ -41,10 +41,10 @@ def config(interval: float) -> FeatureConfig:
     return FeatureConfig(hf_emit_interval=interval)
 
 
-def floor_columns(rows: NDArray[np.float64], of: FeatureConfig) -> NDArray[np.float64]:
+def floor_columns(rows: list[NDArray[np.float64]], of: FeatureConfig) -> NDArray[np.float64]:
     """The floor's columns of our rows."""
     names = catalogue.columns(of)
-    return rows[:, [names.index(name) for name in FLOOR_COLUMNS]]
+    return np.concatenate(rows)[:, [names.index(name) for name in FLOOR_COLUMNS]]
 
 
 def snapshots_and_trades(books: Books) -> EventBatch:
@@ -78,15 +78,17 @@ def deltas(history: History) -> EventBatch:
     return EventBatch(events, np.array([pair for u in updates for pair in (*u.bids, *u.asks)]).reshape(-1))
 
 
-def feature_run(of: FeatureConfig, batch: EventBatch, per_call: int | None = None) -> Callable[[], NDArray[np.float64]]:
-    """A run of a fresh feature kernel over `batch`, `per_call` events at a time (all at once without)."""
+def feature_run(
+    of: FeatureConfig, batch: EventBatch, per_call: int | None = None
+) -> Callable[[], list[NDArray[np.float64]]]:
+    """A run of a fresh feature kernel over `batch`, `per_call` events at a time (all at once without): rows by call."""
     size = per_call or len(batch.events)
     pieces = [EventBatch(batch.events[k : k + size], batch.levels) for k in range(0, len(batch.events), size)]
 
-    def run() -> NDArray[np.float64]:
+    def run() -> list[NDArray[np.float64]]:
         kernel = FeatureKernel(of)
         kernel.arena.slot("binance|BTC/USDT")
-        return np.concatenate([kernel.run(piece).values for piece in pieces])
+        return [kernel.run(piece).values for piece in pieces]
 
     return run
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
-from benchmarks import history
-from benchmarks.history import Levels, Print, Update
+import msgspec
+from benchmarks.history import History, Levels, Print, Update
 
+from benchmarks import history
 from fluxforge import codec
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Trade
 from fluxforge.log import Log, Output
@@ -34,7 +35,11 @@ def blob(levels: Levels) -> bytes:
 @cache
 def template() -> list[AnyEvent]:
     """One key's whole history."""
-    market = history.load()
+    return events_of(history.load())
+
+
+def events_of(market: History) -> list[AnyEvent]:
+    """A market as events of one key: its book, then diffs and trades."""
     of = names("BTC/USDT")
     start = market.start_ms * MS - 1
     events: list[AnyEvent] = [
@@ -73,6 +78,29 @@ def fill(log: Log, topics: Topics, symbols: int, events: int, partitions: int, l
     """`events` in all, dealt out to `symbols` keys in turn, over `partitions`; returns how many there are."""
     log.create(topics.specs(partitions, raw_retention_ms=-1))
     streams = [keyed(f"S{k:04d}/USDT", max(1, events // symbols), levels) for k in range(symbols)]
+    return append(log, topics, streams, partitions)
+
+
+def fill_laps(log: Log, topics: Topics, symbols: int, laps: range, events: int, partitions: int, levels: int) -> int:
+    """The first `events` of the history as laps of a course, for each key the same; returns how many there are.
+
+    A lap begins with a BookSnapshot and lies behind the one before it in time, so a key has the same events per second
+    of market time in all of them, however many keys there are.
+    """
+    course = template()[:events]
+    length = course[-1].capture_ts - course[0].capture_ts + MS
+
+    def laps_of(symbol: str) -> Iterator[AnyEvent]:
+        for lap in laps:
+            for event in keyed(symbol, events, levels):
+                ts = event.capture_ts + lap * length
+                yield msgspec.structs.replace(event, ts=ts, capture_ts=ts)
+
+    return append(log, topics, [laps_of(f"S{k:04d}/USDT") for k in range(symbols)], partitions)
+
+
+def append(log: Log, topics: Topics, streams: Sequence[Iterator[AnyEvent]], partitions: int) -> int:
+    """One event of each stream in turn, stream k to partition k modulo `partitions`; returns how many there are."""
     appender = log.appender()
     count = 0
     for row in itertools.zip_longest(*streams):

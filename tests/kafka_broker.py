@@ -154,7 +154,10 @@ class ApacheKafka:
 
     def _format(self) -> None:
         done = self._java(
-            "kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._properties), heap="-Xmx128m"
+            *("kafka.tools.StorageTool", "format"),
+            f"--cluster-id={_cluster_id()}",  # an id may begin with a minus
+            f"--config={self._properties}",
+            heap="-Xmx128m",
         )
         if done.wait(READY_SECONDS):
             raise RuntimeError(f"formatting Kafka's storage failed:\n{self._log()}")

@@ -7,8 +7,10 @@
     uv run --script quix_features.py BOOTSTRAP RAW_TOPIC OUTPUT_TOPIC
 
 A book of each key, the touch, 10 levels, depth in bands, OFI over 5 levels and, once a second, windows of 1, 5, 30 and
-60 s: returns, realized variance, OFI, trade flow, spread and depth means. Fewer columns than the engine's, so the peer
-is not made to look slow. It has an environment of its own: quixstreams holds older libraries than the product's.
+60 s: returns, realized variance, OFI, trade flow, spread and depth means. Exactly-once is on, and all it remembers
+lies in State, as bytes of msgpack. Left out of the engine's columns: decayed OFI, return deviation, velocity and
+acceleration, regimes, impact and VPIN, time, quality; and resets, late events, dead letters, enriched trades. So the
+peer has less to do. It has an environment of its own: quixstreams holds older libraries than the product's.
 Prints CPU s (user + system) from the first event on, as JSON, and ends 10 s after the last.
 """
 
@@ -27,10 +29,21 @@ BANDS = (5.0, 10.0, 25.0, 50.0)
 LEVELS, OFI_LEVELS = 10, 5
 NS = 1_000_000_000
 SNAPSHOT, DELTA, TRADE = 0, 1, 2
-unpack = msgspec.msgpack.Decoder().decode
+unpack = msgspec.msgpack.Decoder(strict=False).decode
+pack = msgspec.msgpack.Encoder().encode
 started: list[float] = []
 seen = [0]
 ended = [0.0]
+
+
+def load(state: State, key: str, default=None):
+    """A value of the state. msgpack in bytes costs less than a fifth of the JSON that a plain `get` reads."""
+    found = state.get_bytes(key)
+    return default if found is None else unpack(found)
+
+
+def save(state: State, key: str, value) -> None:
+    state.set_bytes(key, pack(value))
 
 
 def pairs(blob: bytes) -> list[tuple[float, float]]:
@@ -60,42 +73,42 @@ def features(value: bytes, state: State) -> dict | None:
     if kind not in (SNAPSHOT, DELTA, TRADE):
         return None
     if kind == TRADE:
-        trades = state.get("trades", [])
+        trades = load(state, "trades", [])
         trades.append([ts, event[14], event[15]])
-        state.set("trades", [trade for trade in trades if trade[0] > ts - HORIZONS[-1] * NS])
+        save(state, "trades", [trade for trade in trades if trade[0] > ts - HORIZONS[-1] * NS])
         return None
-    book = state.get("book", {"bids": {}, "asks": {}}) if kind == DELTA else {"bids": {}, "asks": {}}
+    book = load(state, "book", {"bids": {}, "asks": {}}) if kind == DELTA else {"bids": {}, "asks": {}}
     for side, blob in (("bids", event[12]), ("asks", event[13])):
         for price, size in pairs(blob):
             if size:
-                book[side][repr(price)] = size
+                book[side][price] = size
             else:
-                book[side].pop(repr(price), None)
-    state.set("book", book)
-    bids = sorted(((float(p), q) for p, q in book["bids"].items()), reverse=True)
-    asks = sorted((float(p), q) for p, q in book["asks"].items())
+                book[side].pop(price, None)
+    save(state, "book", book)
+    bids = sorted(book["bids"].items(), reverse=True)
+    asks = sorted(book["asks"].items())
     if not bids or not asks:
         return None
     mid, spread = (bids[0][0] + asks[0][0]) / 2, asks[0][0] - bids[0][0]
     top = {"bids": bids[:OFI_LEVELS], "asks": asks[:OFI_LEVELS]}
-    before = state.get("top")
+    before = load(state, "top")
     ofi = ret = None
     if before:
         levels = zip(top["bids"], before["bids"], top["asks"], before["asks"], strict=False)
         flows = [level_ofi(*four) for four in levels]
         ofi, ret = flows[0], math.log(mid / ((before["bids"][0][0] + before["asks"][0][0]) / 2))
-    state.set("top", top)
+    save(state, "top", top)
     near = sum(q for p, q in bids if (mid - p) / mid * 1e4 < BANDS[0]) + sum(
         q for p, q in asks if (p - mid) / mid * 1e4 < BANDS[0]
     )
-    steps = state.get("steps", [])
+    steps = load(state, "steps", [])
     steps.append([ts, ret, ofi, near, spread / mid])
     steps = [step for step in steps if step[0] > ts - HORIZONS[-1] * NS]
-    state.set("steps", steps)
-    if state.get("second") == ts // NS:
+    save(state, "steps", steps)
+    if load(state, "second") == ts // NS:
         return None
-    state.set("second", ts // NS)
-    return row(event, ts, bids, asks, mid, spread, steps, state.get("trades", []))
+    save(state, "second", ts // NS)
+    return row(event, ts, bids, asks, mid, spread, steps, load(state, "trades", []))
 
 
 def row(event, ts, bids, asks, mid, spread, steps, trades) -> dict:

@@ -1,4 +1,4 @@
-"""Worker processes that are killed, stopped, joined and sent away, and what their group's offsets say meanwhile."""
+"""Worker processes of one group that are killed, stopped, joined and sent away."""
 
 from __future__ import annotations
 
@@ -7,50 +7,77 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from fluxforge.errors import LogUnavailable
-from fluxforge.log import Log, TopicPartition
+from chaos.recorder import At, Recorder, Word
 
-FAULTS = ("kill", "kill for good", "freeze", "freeze past the session", "join", "leave")
-WEIGHTS = (5, 2, 4, 1, 5, 5)
+KINDS = {"kill": 5, "kill for good": 2, "freeze": 4, "freeze past the session": 1, "join": 5, "leave": 5}
+"""Faults and how often each is drawn."""
+AIMS = {None: 3, At.COMMIT: 2, At.SNAPSHOT: 1, At.RESTORE: 1, At.CATCH_UP: 1, At.HAND_OVER: 1}
+"""What a worker is at when it is killed or frozen, None for whatever it may be, and how often each is drawn."""
+MOVING = At.RESTORE | At.CATCH_UP | At.HAND_OVER
+"""There is such a moment only when partitions move."""
 SESSION = 6.0
+"""s."""
+AIM_SECONDS = 12.0
 
 
 class Fault(NamedTuple):
-    """What was done, and the s until every partition had commits of later work."""
+    """What was done.
+
+    met     what the worker was at
+    frozen  s
+    moved   whether another worker was started or sent away for it
+    """
 
     kind: str
-    seconds: float
+    met: At = At(0)
+    frozen: float = 0.0
+    moved: bool = False
+
+
+class Member(NamedTuple):
+    process: subprocess.Popen[bytes]
+    recorder: Recorder
 
 
 class Crew:
-    """Up to `most` processes of a service in one group; at least one is always meant to live."""
+    """Up to `most` processes of a service; at least one is always meant to live."""
 
     def __init__(self, module: str, environ: Mapping[str, str], folder: Path, most: int = 3) -> None:
         self._module, self._environ, self._folder, self._most = module, dict(environ), folder, most
-        self._alive: dict[str, subprocess.Popen[bytes]] = {}
+        self._alive: dict[str, Member] = {}
         self._leaving: list[subprocess.Popen[bytes]] = []
+        self._recorders: list[Recorder] = []
+        self.ended: list[int] = []
+        """Exit codes of workers that ended by themselves."""
 
-    def __len__(self) -> int:
-        return len(self._alive)
-
-    def start(self, name: str | None = None) -> str:
+    def start(self, name: str | None = None) -> None:
         """A worker under a name, or under the first free one."""
         name = name or next(n for n in map(str, range(1, 99)) if n not in self._alive)
-        environ = {**os.environ, **self._environ, "FLUXFORGE_PROCESSOR__MEMBER": name}
+        path = self._folder / f"{self._module}-{len(self._recorders)}.recorder"
+        environ = {
+            **os.environ,
+            **self._environ,
+            "FLUXFORGE_PROCESSOR__MEMBER": name,
+            "RECORDER": str(path),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONFAULTHANDLER": "1",
+        }
+        recorder = Recorder(path)
         with (self._folder / f"{self._module}-{name}.log").open("ab") as log:
-            self._alive[name] = subprocess.Popen(
-                [sys.executable, "-m", "fluxforge.guarded", self._module, "--metrics-port", "off"],
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fluxforge.guarded", "chaos.worker", self._module, "--metrics-port", "off"],
                 env=environ, stdin=subprocess.PIPE, stdout=log, stderr=log,
             )  # fmt: skip
-        return name
+        self._alive[name] = Member(process, recorder)
+        self._recorders.append(recorder)
 
-    def inflict(self, kind: str, rng: random.Random) -> str:
+    def inflict(self, kind: str, aim: At | None, rng: random.Random) -> Fault:
         """One fault; returns what it came to (a join where all are there is a leave, and the other way round)."""
         if kind == "join" and len(self._alive) >= self._most:
             kind = "leave"
@@ -58,38 +85,55 @@ class Crew:
             kind = "join"
         if kind == "join":
             self.start()
-            return kind
-        name = rng.choice(sorted(self._alive))
-        process = self._alive[name]
+            return Fault(kind)
         if kind == "leave":
-            process.terminate()
-            self._leaving.append(self._alive.pop(name))
-        elif kind.startswith("kill"):
-            process.kill()
-            process.wait()
-            self._close(self._alive.pop(name))
-            if kind == "kill":
-                self.start(name)
-        else:
-            process.send_signal(signal.SIGSTOP)
-            time.sleep(rng.uniform(0.1, 2.5) if kind == "freeze" else SESSION + rng.uniform(1.0, 6.0))
-            process.send_signal(signal.SIGCONT)
-        return kind
-
-    def revive(self) -> int:
-        """Start again what ended by itself; how many that were. A supervisor does this in real life."""
-        ended = [name for name, process in self._alive.items() if process.poll() is not None]
-        for name in ended:
-            self._close(self._alive.pop(name))
+            self._send_away(rng)
+            return Fault(kind)
+        moved = aim is not None and bool(aim & MOVING)
+        if moved:
+            self._move(rng)
+        name = self._find(aim, rng)
+        alone = len(self._alive) == 1
+        if kind.startswith("freeze"):
+            member, seconds = self._alive[name], rng.uniform(0.1, 2.5)
+            if kind == "freeze past the session":
+                seconds = SESSION + rng.uniform(1.0, 6.0)
+            member.process.send_signal(signal.SIGSTOP)
+            time.sleep(seconds)
+            met = member.recorder.at
+            member.process.send_signal(signal.SIGCONT)
+            return Fault(kind, met, seconds, moved)
+        member = self._alive.pop(name)
+        member.process.kill()
+        member.process.wait()
+        self._close(member.process)
+        if kind == "kill" or alone:
             self.start(name)
-        return len(ended)
+        return Fault(kind, member.recorder.at, 0.0, moved)
+
+    def whole(self, partitions: int) -> bool:
+        """Whether every worker holds partitions and all are held; starts again what ended by itself."""
+        for name in [name for name, member in self._alive.items() if member.process.poll() is not None]:
+            process = self._alive.pop(name).process
+            self.ended.append(process.returncode)
+            self._close(process)
+            self.start(name)
+        held = [member.recorder[Word.HELD] for member in self._alive.values()]
+        return all(held) and sum(held) == partitions
+
+    def counts(self) -> dict[str, int]:
+        """How often each happened to any worker so far."""
+        counts: Counter[str] = Counter()
+        for recorder in self._recorders:
+            counts.update({word.name.lower(): recorder[word] for word in Word if word >= Word.TAKEN})
+        return dict(counts)
 
     def end(self) -> list[int]:
         """Ask all to leave; the exit codes of all that were asked to."""
-        for process in self._alive.values():
-            process.terminate()
+        for member in self._alive.values():
+            member.process.terminate()
         codes = []
-        for process in [*self._alive.values(), *self._leaving]:
+        for process in [*(member.process for member in self._alive.values()), *self._leaving]:
             try:
                 codes.append(process.wait(30))
             finally:
@@ -98,6 +142,29 @@ class Crew:
         self._leaving.clear()
         return codes
 
+    def _move(self, rng: random.Random) -> None:
+        """Make partitions move: one more worker, or one less."""
+        if len(self._alive) < self._most:
+            self.start()
+        else:
+            self._send_away(rng)
+
+    def _send_away(self, rng: random.Random) -> None:
+        member = self._alive.pop(rng.choice(sorted(self._alive)))
+        member.process.terminate()
+        self._leaving.append(member.process)
+
+    def _find(self, aim: At | None, rng: random.Random) -> str:
+        """A worker that is at `aim` now; any, where that comes about for none."""
+        deadline = time.monotonic() + (AIM_SECONDS if aim else 0.0)
+        while time.monotonic() < deadline:
+            for name, member in self._alive.items():
+                if aim and member.recorder.at & aim:
+                    time.sleep(rng.choice((0.0, 0.001, 0.01)))  # not always at its very beginning
+                    return name
+            time.sleep(0.0002)
+        return rng.choice(sorted(self._alive))
+
     @staticmethod
     def _close(process: subprocess.Popen[bytes]) -> None:
         if process.poll() is None:
@@ -105,60 +172,3 @@ class Crew:
             process.wait()
         assert process.stdin is not None
         process.stdin.close()
-
-
-class Feed:
-    """Appends records at a steady rate from a thread, so that faults meet running work."""
-
-    def __init__(self, append: Callable[[int], bool], rate: float) -> None:
-        self._append, self._rate = append, rate
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.error: BaseException | None = None
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self.error:
-            raise self.error
-
-    def _run(self) -> None:
-        done, start = 0, time.monotonic()
-        try:
-            while not self._stop.wait(0.02):
-                due = int((time.monotonic() - start) * self._rate)
-                if due > done:
-                    assert self._append(due - done), "the market is shorter than the faults take"
-                    done = due
-        except BaseException as error:
-            self.error = error
-
-
-class Lookout:
-    """Waits for a group to have done all that was there at some moment, and measures how long."""
-
-    def __init__(self, log: Log, group: str, topic: str) -> None:
-        self._log, self._group, self._topic = log, group, topic
-        self._partitions = range(log.partitions(topic))
-
-    def ends(self) -> dict[int, int]:
-        return {p: self._log.bounds(TopicPartition(self._topic, p)).next for p in self._partitions}
-
-    def committed(self) -> dict[int, int]:
-        """Empty where the broker has no answer: a frozen worker's open transaction keeps it back."""
-        try:
-            return self._log.group_offsets(self._group, self._topic)
-        except LogUnavailable:
-            return {}
-
-    def await_past(self, ends: Mapping[int, int], seconds: float, meanwhile: Callable[[], object]) -> float:
-        """Until every partition is committed up to `ends`; returns s."""
-        start = time.monotonic()
-        while True:
-            done = self.committed()
-            if all(done.get(p, 0) >= end for p, end in ends.items()):
-                return time.monotonic() - start
-            assert time.monotonic() - start < seconds, f"after {seconds} s: {done} of {dict(ends)}"
-            meanwhile()
-            time.sleep(0.05)

@@ -37,10 +37,10 @@ class Follower:
         self.heard.append(("lost", tuple(tps)))
 
 
-def join(log: Log, group: str, topic: str, member: str) -> tuple[Consumer, Follower]:
+def join(log: Log, group: str, topic: str, member: str, *, static: bool = True) -> tuple[Consumer, Follower]:
     """A consumer of `topic` that follows the group's offsets."""
     follower = Follower(log, group)
-    follower.consumer = log.consumer(group, [topic], member, follower)
+    follower.consumer = log.consumer(group, [topic], member, follower, static=static)
     return follower.consumer, follower
 
 

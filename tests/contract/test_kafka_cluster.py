@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -81,6 +83,19 @@ def mortal(kafka_broker: Broker) -> Iterator[ApacheKafka]:
     broker = ApacheKafka()
     yield broker
     broker.stop()
+
+
+def test_groups_of_a_new_broker_have_no_offsets(mortal: ApacheKafka) -> None:
+    """Their coordinator is not there yet; in a process of its own, for a client could crash at that."""
+    program = (
+        "from fluxforge.log import open_log\n"
+        "from fluxforge.topics import TopicSpec\n"
+        f"log = open_log('kafka://{mortal.bootstrap}')\n"
+        "log.create([TopicSpec('x', 1)])\n"
+        "assert not any(log.group_offsets(f'g{k}', 'x') for k in range(20))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_kill_9_of_the_broker_loses_and_repeats_nothing(mortal: ApacheKafka, topics: Topics) -> None:

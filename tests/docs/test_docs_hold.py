@@ -46,7 +46,9 @@ def test_every_command_shown_exists_with_its_options(page: str, line: str) -> No
         assert arguments[0] in targets
         for argument in arguments[1:]:
             variable, _, value = argument.partition("=")
-            assert variable == "ARGS"
+            assert variable in {"ARGS", "NAME"}
+            if variable == "NAME":
+                assert (ROOT / "benchmarks" / f"{value}.py").exists()
             if arguments[0] == "demo":
                 parse(["demo", *shlex.split(value)])
     elif name.endswith("fluxforge"):

@@ -10,6 +10,7 @@ import pytest
 
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, ClockSource, Heartbeat, Reset, Trade
 from fluxforge.kernels.config import BarConfig, FeatureConfig
+from reference import golden
 from reference.naive_bars import bar_rows
 from reference.naive_features import feature_rows
 
@@ -48,33 +49,20 @@ def delta(seconds: float, bids: tuple[tuple[float, float], ...], asks: tuple[tup
     return BookDelta(**at(seconds), bids=blob(*bids), asks=blob(*asks))
 
 
-GOLDEN_OFI = [
-    ((100, 7, 101, 4), 2),
-    ((100, 7, 101, 1), 3),
-    ((100.5, 3, 101, 1), 3),
-    ((100.5, 3, 101.5, 6), 1),
-    ((100, 7, 101.5, 6), -3),
-    ((100, 7, 101, 2), -2),
-    ((99.5, 8, 100.5, 9), -16),
-    ((100, 2, 101, 3), 11),
-]
-
-
 def test_golden_ofi() -> None:
-    quotes = [(100, 5, 101, 4), *(quote for quote, _ in GOLDEN_OFI)]
-    rows = feature_rows([book(i, *quote) for i, quote in enumerate(quotes)], EVERY)
-    assert [row["ofi_step"] for row in rows] == [None, *(ofi for _, ofi in GOLDEN_OFI)]
-    assert rows[-1]["ofi_sum_60s"] == sum(ofi for _, ofi in GOLDEN_OFI)
-    (bars,) = bar_rows(
-        [*(book(i, *quote) for i, quote in enumerate(quotes)), Heartbeat(**at(200))], BarConfig(durations=(20,))
-    ).values()
+    books = [book(i, *quote) for i, (quote, _) in enumerate(golden.OFI)]
+    steps = [step for _, step in golden.OFI]
+    rows = feature_rows(books, EVERY)
+    assert [row["ofi_step"] for row in rows] == steps
+    assert rows[-1]["ofi_sum_60s"] == sum(step for step in steps if step is not None) == -1
+    (bars,) = bar_rows([*books, Heartbeat(**at(200))], BarConfig(durations=(20,))).values()
     assert [bar["sum_ofi"] for bar in bars.rows] == [-1]
 
 
 def test_stoikov_notebook_row() -> None:
-    (row,) = feature_rows([book(0, 14.33, 20, 14.34, 471)])
-    assert (row["imbalance_L0"] + 1) / 2 == pytest.approx(0.040733, abs=5e-7)
-    assert row["microprice"] == pytest.approx(14.330407, abs=5e-7)
+    (row,) = feature_rows([book(0, *golden.NOTEBOOK)])
+    assert (row["imbalance_L0"] + 1) / 2 == pytest.approx(golden.NOTEBOOK_SHARE, abs=5e-7)
+    assert row["microprice"] == pytest.approx(golden.NOTEBOOK_MICROPRICE, abs=5e-7)
 
 
 def test_a_row_is_the_first_valid_book_of_each_bucket() -> None:

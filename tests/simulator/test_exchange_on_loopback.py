@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,47 +14,12 @@ import pytest
 
 from binance_rules import LocalBook
 from fluxforge.errors import ConfigError, PortInUse
-from simulator import RecordedMarket, Simulator, Start, SyntheticMarket, hub, server
+from simulator import Binance, RecordedMarket, Simulator, Start, SyntheticMarket, hub, server
 from simulator.market import Frame
+from simulator_client import playing, received, run, until
 
 BTC = "btcusdt@depth@100ms"
 TRADE = "btcusdt@trade"
-
-
-class Client:
-    """A plain WebSocket client of one simulator."""
-
-    def __init__(self, simulator: Simulator, session: aiohttp.ClientSession) -> None:
-        self.simulator, self.session = simulator, session
-
-    def socket(self, path: str) -> Any:
-        return self.session.ws_connect(self.simulator.ws_url + path, max_msg_size=0, autoping=False)
-
-    async def get(self, path: str, **query: Any) -> Any:
-        async with self.session.get(self.simulator.url + path, params=query) as answer:
-            return await answer.json()
-
-    async def post(self, path: str, **body: Any) -> Any:
-        async with self.session.post(self.simulator.url + path, json=body) as answer:
-            return await answer.json()
-
-    async def fault(self, kind: str, **more: Any) -> int:
-        answer = await self.post("/control/fault", fault=kind, **more)
-        number: int = answer["id"]
-        return number
-
-
-@asynccontextmanager
-async def playing(simulator: Simulator) -> AsyncIterator[Client]:
-    async with simulator, aiohttp.ClientSession() as session:
-        yield Client(simulator, session)
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def bounded() -> None:
-        await asyncio.wait_for(test(), 60)
-
-    asyncio.run(bounded())
 
 
 def brisk(**more: Any) -> Simulator:
@@ -64,13 +27,9 @@ def brisk(**more: Any) -> Simulator:
     return Simulator(SyntheticMarket(2, 60, 1), speed=10, patience=0, **more)
 
 
-async def frames(socket: Any, count: int) -> list[str]:
-    return [await socket.receive_str(timeout=10) for _ in range(count)]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  any condition at all
-        await asyncio.sleep(0.01)
+async def drained(socket: Any) -> None:
+    while True:
+        await socket.receive()
 
 
 def test_a_combined_socket_wraps_and_a_raw_one_does_not() -> None:
@@ -80,9 +39,9 @@ def test_a_combined_socket_wraps_and_a_raw_one_does_not() -> None:
             client.socket(f"/stream?streams={BTC}") as combined,
             client.socket(f"/ws/{BTC}/{TRADE}") as raw,
         ):
-            wrapped = [json.loads(text) for text in await frames(combined, 20)]
+            wrapped = [json.loads(text) for text in await received(combined, 20)]
             assert {message["stream"] for message in wrapped} == {BTC}
-            plain = [json.loads(text) for text in await frames(raw, 60)]
+            plain = [json.loads(text) for text in await received(raw, 60)]
             diffs = [message for message in plain if message["e"] == "depthUpdate"]
             both = min(len(diffs), 20)
             assert both > 3
@@ -96,7 +55,7 @@ def test_subscriptions_come_and_go_on_one_socket() -> None:
         async with playing(brisk()) as client, client.socket("/ws") as socket:
             await socket.send_json({"method": "SUBSCRIBE", "params": [TRADE], "id": 1})
             assert json.loads(await socket.receive_str()) == {"result": None, "id": 1}
-            assert all(json.loads(text)["e"] == "trade" for text in await frames(socket, 10))
+            assert all(json.loads(text)["e"] == "trade" for text in await received(socket, 10))
             await socket.send_json({"method": "UNSUBSCRIBE", "params": [TRADE], "id": 2})
             while "result" not in (message := json.loads(await socket.receive_str())):
                 assert message["e"] == "trade"
@@ -119,7 +78,7 @@ def test_a_late_client_rebuilds_the_true_book() -> None:
             await until(lambda: simulator.pump.at > 0)
             async with client.socket(f"/ws/{BTC}") as socket:
                 book = LocalBook()
-                for text in await frames(socket, 3):
+                for text in await received(socket, 3):
                     book.diff(text)
                 book.snapshot(await client.get("/api/v3/depth", symbol="BTCUSDT", limit=5000))
                 true: dict[str, Any] = {}
@@ -137,7 +96,7 @@ def test_a_late_client_rebuilds_the_true_book() -> None:
 def test_a_paused_market_sends_nothing_and_goes_on_where_it_stood() -> None:
     async def test() -> None:
         async with playing(brisk()) as client, client.socket(f"/ws/{BTC}") as socket:
-            last = json.loads((await frames(socket, 3))[-1])["u"]
+            last = json.loads((await received(socket, 3))[-1])["u"]
             assert (await client.post("/control/pause"))["paused"]
             before, rest = client.simulator.hub.offered.copy(), []
             with pytest.raises(TimeoutError):
@@ -145,7 +104,7 @@ def test_a_paused_market_sends_nothing_and_goes_on_where_it_stood() -> None:
                     rest.append(await socket.receive_str(timeout=0.4))
             assert client.simulator.hub.offered == before
             await client.post("/control/start")
-            for text in [*rest, *await frames(socket, 3)]:
+            for text in [*rest, *await received(socket, 3)]:
                 diff = json.loads(text)
                 assert diff["U"] == last + 1
                 last = diff["u"]
@@ -185,7 +144,7 @@ def test_at_full_speed_the_market_waits_for_its_streams_and_stands_still_without
                 with pytest.raises(TimeoutError):
                     await socket.receive_str(timeout=0.2)
                 await socket.send_json({"method": "SUBSCRIBE", "params": ["btcusdt@bookTicker"], "id": 1})
-                await frames(socket, 50)
+                await received(socket, 50)
             await until(lambda: not client.simulator.hub.streams)
             await asyncio.sleep(0.05)
             before = client.simulator.pump.at
@@ -215,7 +174,7 @@ def test_the_recording_arrives_whole_and_in_order(recordings: Path, tmp_path: Pa
             snapshot = await client.get("/api/v3/depth", symbol="ETHUSDT", limit=1000)
             recorded = next(json.loads(line.partition(b" ")[2]) for line in head if b"lastUpdateId" in line)
             assert snapshot == recorded
-            got = await frames(socket, len(expected))
+            got = await received(socket, len(expected))
         assert got == expected
 
     run(test)
@@ -224,11 +183,11 @@ def test_the_recording_arrives_whole_and_in_order(recordings: Path, tmp_path: Pa
 def test_a_skipped_and_a_repeated_diff_are_seen_and_logged() -> None:
     async def test() -> None:
         async with playing(brisk()) as client, client.socket(f"/ws/{BTC}") as socket:
-            texts = await frames(socket, 2)
+            texts = await received(socket, 2)
             skip = await client.fault("skip", symbol="BTCUSDT")
             repeat = await client.fault("repeat", symbol="BTCUSDT")
-            diffs = [json.loads(text) for text in texts + await frames(socket, 40)]
-            log = {entry["id"]: entry for entry in await client.get("/control/log")}
+            diffs = [json.loads(text) for text in texts + await received(socket, 40)]
+            log = {entry["id"]: entry for entry in await client.log()}
             lost = [(later["U"], earlier["u"]) for earlier, later in pairwise(diffs) if later["U"] > earlier["u"] + 1]
             assert lost == [(log[skip]["last"] + 1, log[skip]["first"] - 1)]
             twice = [number for number, count in Counter(diff["u"] for diff in diffs).items() if count == 2]
@@ -241,10 +200,10 @@ def test_a_skipped_and_a_repeated_diff_are_seen_and_logged() -> None:
 def test_a_reordered_diff_and_a_garbage_frame() -> None:
     async def test() -> None:
         async with playing(brisk()) as client, client.socket(f"/ws/{BTC}") as socket:
-            texts = await frames(socket, 2)
+            texts = await received(socket, 2)
             await client.fault("reorder", symbol="BTCUSDT")
             await client.fault("garbage", symbol="BTCUSDT")
-            texts += await frames(socket, 40)
+            texts += await received(socket, 40)
             broken = []
             ids = []
             for text in texts:
@@ -262,14 +221,14 @@ def test_a_dropped_socket_ends_without_a_handshake_and_only_that_symbol_s() -> N
     async def test() -> None:
         async with playing(brisk()) as client:
             async with client.socket(f"/ws/{BTC}") as first, client.socket("/ws/ethusdt@trade") as second:
-                await frames(first, 1)
+                await received(first, 1)
                 await client.fault("drop", symbol="BTCUSDT")
                 while (message := await first.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
                     pass
                 assert message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
                 assert first.close_code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE
-                await frames(second, 5)
-            assert [entry["connections"] for entry in await client.get("/control/log")] == [1]
+                await received(second, 5)
+            assert [entry["connections"] for entry in await client.log()] == [1]
 
     run(test)
 
@@ -277,7 +236,7 @@ def test_a_dropped_socket_ends_without_a_handshake_and_only_that_symbol_s() -> N
 def test_a_stalled_socket_answers_pings_and_has_a_gap_afterwards() -> None:
     async def test() -> None:
         async with playing(brisk()) as client, client.socket(f"/ws/{BTC}") as socket:
-            last = json.loads((await frames(socket, 2))[-1])["u"]
+            last = json.loads((await received(socket, 2))[-1])["u"]
             await client.fault("stall", symbol="BTCUSDT", seconds=1)
             await socket.ping(b"1")
             texts = []
@@ -287,7 +246,7 @@ def test_a_stalled_socket_answers_pings_and_has_a_gap_afterwards() -> None:
             last = json.loads(texts[-1])["u"] if texts else last
             with pytest.raises(TimeoutError):
                 await socket.receive(timeout=0.5)
-            assert json.loads((await frames(socket, 1))[0])["U"] > last + 1
+            assert json.loads((await received(socket, 1))[0])["U"] > last + 1
 
     run(test)
 
@@ -343,16 +302,17 @@ def test_a_planned_schedule_happens_at_its_market_times() -> None:
         logs = []
         for _ in range(2):
             market = SyntheticMarket(1, 50, 1, duration=120)
-            async with playing(Simulator(market, speed=None, faults=(5, 20), start=Start(0))) as client:
-                async with client.socket("/ws/btcusdt@miniTicker") as socket:
-                    while not client.simulator.ended.is_set():
-                        message = await socket.receive(timeout=5)
-                        if message.type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}:
-                            break
+            rates = {"skip": 20, "repeat": 10, "clock": 5}
+            async with (
+                playing(Simulator(market, speed=None, faults=(5, rates), start=Start(2), patience=0)) as client,
+                client.socket(f"/ws/{BTC}/{TRADE}") as socket,
+            ):
+                reading = asyncio.create_task(drained(socket))
+                await asyncio.wait_for(client.simulator.ended.wait(), 20)
+                reading.cancel()
                 logs.append([(entry.id, entry.kind, entry.at, entry.first) for entry in client.simulator.log])
-        shortest = min(map(len, logs))
-        assert shortest > 3
-        assert logs[0][:shortest] == logs[1][:shortest]
+        assert logs[0] == logs[1]
+        assert {kind for _, kind, _, _ in logs[0]} == {"skip", "repeat", "clock"}
 
     run(test)
 
@@ -365,7 +325,7 @@ def test_control_says_what_is_going_on_and_what_is_wrong_with_a_request() -> Non
                     await socket.receive_str(timeout=0.2)
                 status = await client.post("/control/start")
                 assert status["symbols"] == ["BTCUSDT", "ETHUSDT"]
-                await frames(socket, 2)
+                await received(socket, 2)
                 status = await client.get("/control/status")
                 assert (status["started"], status["streams"], status["connections"]) == (True, [BTC], 1)
             assert "explode" in (await client.post("/control/fault", fault="explode"))["error"]
@@ -419,12 +379,11 @@ def test_at_full_speed_a_client_that_does_not_read_holds_the_market() -> None:
 
 
 def test_a_client_that_answers_no_ping_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PING_EVERY", 0.05)
-    monkeypatch.setattr(server, "PONG_WITHIN", 0.3)
+    monkeypatch.setattr(server, "BEAT", 0.05)
 
     async def test() -> None:
         async with (
-            playing(brisk(start=Start(None))) as client,
+            playing(brisk(venue=Binance(ping_every=0.05, pong_within=0.3), start=Start(None))) as client,
             client.socket("/ws") as mute,
             client.session.ws_connect(client.simulator.ws_url + "/ws", autoping=True) as polite,
         ):

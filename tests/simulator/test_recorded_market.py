@@ -13,7 +13,8 @@ import pytest
 
 from binance_rules import LocalBook, ticker_best
 from fluxforge.errors import ConfigError, FrameError, SegmentError
-from simulator import RecordedMarket, wire
+from simulator import RecordedMarket
+from simulator.binance import wire
 from simulator.market import Frame, Hold
 
 DERIVED = {"depth", "aggTrade", "ticker", "miniTicker"}

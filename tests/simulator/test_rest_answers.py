@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from simulator import SyntheticMarket
+from simulator.binance.rest import answer
 from simulator.market import Frame
-from simulator.rest import answer
 
 TRADES: list[dict[str, Any]] = []
 

@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,21 @@ def test_it_prints_its_url_serves_and_ends_clean_on_sigterm() -> None:
         assert (process.returncode, out, err) == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    ("exchange", "symbols"), [("coinbase", ["BTC-USD", "ETH-USD"]), ("okx", ["BTC-USDT", "ETH-USDT"])]
+)
+def test_it_speaks_as_another_exchange_and_writes_its_ledger(exchange: str, symbols: list[str], tmp_path: Path) -> None:
+    ledger = tmp_path / "faults.ndjson"
+    options = ["--port", "0", "--exchange", exchange, "--ledger", str(ledger), "--start", "now", "--speed", "50"]
+    with running(*options, "--faults", "7:clock=600") as (_, url):
+        with urllib.request.urlopen(f"{url}/control/status") as answer:
+            status = json.load(answer)
+        assert (status["exchange"], status["symbols"]) == (exchange, symbols)
+        while not ledger.read_bytes().endswith(b"\n"):
+            pass
+    assert json.loads(ledger.read_text().splitlines()[0])["kind"] == "clock"
+
+
 def test_a_port_in_use_is_named_and_exits_with_2() -> None:
     with running("--port", "0") as (_, url):
         port = url.rpartition(":")[2]
@@ -56,6 +72,7 @@ def test_a_port_in_use_is_named_and_exits_with_2() -> None:
         (["--speed", "-1"], "speed = -1"),
         (["--start", "later"], "later"),
         (["--faults", "7"], "--faults 7"),
+        (["--faults", "7:explode=1"], "explode"),
         (["--symbols", "0"], "symbols = 0"),
         (["--recording", "/nowhere/btcusdt.gz"], "/nowhere/btcusdt.gz"),
     ],

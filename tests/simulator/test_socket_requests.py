@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from simulator.subscriptions import answer, opening
+from simulator.binance.requests import answer, opening
 
 
 class Client:

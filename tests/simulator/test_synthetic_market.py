@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from binance_rules import LocalBook, ticker_best
 from fluxforge.errors import ConfigError
-from simulator import SyntheticMarket, wire
+from simulator import SyntheticMarket
+from simulator.binance import wire
 from simulator.market import Frame, Hold
 
 

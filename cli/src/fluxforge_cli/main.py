@@ -11,7 +11,7 @@ import typer
 
 from fluxforge import service
 from fluxforge.errors import FluxForgeError
-from fluxforge_cli import configuration, coverage, demo, features, history, programs, topics, up
+from fluxforge_cli import configuration, coverage, demo, exchanges, features, history, programs, topics, up
 
 app = typer.Typer(
     name="fluxforge",
@@ -40,6 +40,7 @@ def options(
 
 app.command("demo")(demo.demo)
 app.command("up")(up.up)
+app.command("exchanges")(exchanges.exchanges)
 programs.register(app)
 history.register(app)
 app.command("coverage")(coverage.coverage)

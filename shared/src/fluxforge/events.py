@@ -170,7 +170,7 @@ class Coverage(Event, tag=int(Kind.COVERAGE), kw_only=True, frozen=True, gc=Fals
     shed          updates dropped under load, behind a Reset
     holes         Resets behind which trades may be missing
     dark          ns without an event or heartbeat for longer than 2.5 s
-    crossed       ns in which the book was crossed
+    crossed       ns in which the book was crossed, by a look each second
     stamped       events with an exchange time; the percentiles below are of exchange time − arrival, ns
     """
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fluxforge import catalogue
-from fluxforge.batch import EventBatch
+from fluxforge.batch import BACKFILLED, EventBatch
 from fluxforge.errors import CodecError
 from fluxforge.events import Kind, Ticker
 from fluxforge.kernels.config import FeatureConfig
@@ -158,15 +158,13 @@ def quotes_of(out: FeatureOutput, batch: EventBatch, kind: Kind) -> NDArray[np.v
     return chosen
 
 
-def trade_columns(
-    quotes: NDArray[np.void], batch: EventBatch, trades: Sequence[tuple[str, bool]], partition: Partition
-) -> Columns:
-    """Trades enriched with the book just before them; `trades` holds (id, backfilled) of each quote in order."""
+def trade_columns(quotes: NDArray[np.void], batch: EventBatch, ids: Sequence[str], partition: Partition) -> Columns:
+    """Trades enriched with the book just before them; `ids` are theirs, in order."""
     events = batch.events[quotes["event"]]
     price, size, side = events["price"], events["size"], events["side"]
     return {
         **_origin(batch, quotes["event"], quotes["time"], partition),
-        "id": [trade[0] for trade in trades],
+        "id": list(ids),
         "price": price,
         "size": size,
         "notional": price * size,
@@ -175,7 +173,7 @@ def trade_columns(
         "spread": quotes["spread"],
         "effective_spread": 2.0 * np.abs(price - quotes["mid"]) / quotes["mid"],
         "side": side.astype(np.int32),
-        "backfilled": [trade[1] for trade in trades],
+        "backfilled": events["flags"] & BACKFILLED != 0,
     }
 
 
@@ -227,7 +225,7 @@ def encode_all(columns: Columns, markets: Sequence[Market], fmt: str = "json") -
         return [encode(row, fmt) for row in to_rows(columns, markets)]
     lists = [c if isinstance(c, list) else c.tolist() for c in columns.values()]
     made = map(_row_type(tuple(columns)), *zip(*markets, strict=True), *lists) if markets else ()
-    return [_json.encode(row) for row in made]
+    return list(map(_json.encode, made))
 
 
 @cache

@@ -85,7 +85,7 @@ class Topics:
             TopicSpec(self.bars, partitions, 30 * DAY_MS),
             TopicSpec(self.trades, partitions, 3 * DAY_MS),
             TopicSpec(self.ticker, partitions, 3 * DAY_MS),
-            TopicSpec(self.late, partitions, 30 * DAY_MS),
+            TopicSpec(self.late, partitions, 30 * DAY_MS, max_message_bytes=8_388_608),
             TopicSpec(self.dlq, partitions, 30 * DAY_MS, max_message_bytes=8_388_608),
             TopicSpec(self.features_state, partitions, compact=True, max_message_bytes=state_bytes),
             TopicSpec(self.bars_state, partitions, compact=True, max_message_bytes=state_bytes),

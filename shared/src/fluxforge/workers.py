@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -57,18 +58,24 @@ class Worker:
             self._again_at = now + wait
 
     def terminate(self) -> None:
-        """Ask it to end."""
-        self._close_input()
+        """Ask it to end, once: its input stays open, for a guard that sees it close asks a second time."""
         if self._process.poll() is None:
             self._process.terminate()
 
-    def join(self, seconds: float) -> int:
-        """Wait for its end and return its code; it is killed after `seconds`."""
+    def join(self, seconds: float) -> str:
+        """Wait for its end, and kill it after `seconds`; says what was wrong with that end, if anything."""
+        if self._again_at is not None:
+            return ""  # its death has been told
         try:
-            return self._process.wait(seconds)
+            code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+            self._process.wait()
+            return "had to be killed"
+        finally:
+            self._close_input()
+        # Until it serves, no handler stands: the signal itself ends it, and there is nothing to finish.
+        return "" if code in (0, -signal.SIGTERM) else f"ended with code {code}"
 
     def _start(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603
@@ -90,7 +97,7 @@ class Stopped(Protocol):
 
 
 def supervise(workers: Sequence[Worker], stopped: Stopped) -> None:
-    """Keep them alive until `stopped`; then end them in order. Raises FluxForgeError for one that had to be killed."""
+    """Keep them alive until `stopped`; then end them in order. Raises FluxForgeError for one that did not."""
     try:
         while not stopped.wait(0.05):
             for worker in workers:
@@ -99,7 +106,7 @@ def supervise(workers: Sequence[Worker], stopped: Stopped) -> None:
         for worker in workers:
             worker.terminate()
         deadline = time.monotonic() + STOP_SECONDS
-        codes = {worker.name: worker.join(max(0.1, deadline - time.monotonic())) for worker in workers}
-    failed = {name: code for name, code in codes.items() if code}
+        ends = [(worker.name, worker.join(max(0.1, deadline - time.monotonic()))) for worker in workers]
+    failed = [f"worker {name} {end}" for name, end in ends if end]
     if failed:
-        raise FluxForgeError("; ".join(f"worker {name} ended with code {code}" for name, code in failed.items()))
+        raise FluxForgeError("; ".join(failed))

@@ -1,10 +1,25 @@
-"""An exchange on loopback: the real wire protocol of Binance spot, played from recorded or synthetic markets."""
+"""An exchange on loopback: real wire protocols, played from recorded or synthetic markets."""
 
+from simulator.binance.venue import Binance
+from simulator.coinbase.venue import Coinbase
 from simulator.faults import Fault
 from simulator.market import Market
+from simulator.okx.venue import Okx
 from simulator.pump import Start
 from simulator.recorded import RecordedMarket
 from simulator.server import Simulator
 from simulator.synthetic import SyntheticMarket
+from simulator.venue import Venue
 
-__all__ = ["Fault", "Market", "RecordedMarket", "Simulator", "Start", "SyntheticMarket"]
+__all__ = [
+    "Binance",
+    "Coinbase",
+    "Fault",
+    "Market",
+    "Okx",
+    "RecordedMarket",
+    "Simulator",
+    "Start",
+    "SyntheticMarket",
+    "Venue",
+]

@@ -1,4 +1,4 @@
-"""The operator's side door: start, pause, faults, status, the true book, the fault log."""
+"""The operator's side door: start, pause, faults, status; the truth; the ledger of faults."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def add_routes(app: web.Application, simulator: Simulator) -> None:
     app.router.add_post("/control/fault", door.fault)
     app.router.add_get("/control/status", door.status)
     app.router.add_get("/control/book", door.book)
+    app.router.add_get("/control/digests", door.digests)
+    app.router.add_get("/control/trades", door.trades)
     app.router.add_get("/control/log", door.log)
 
 
@@ -54,17 +56,43 @@ class Control:
         return _json(self._simulator.status())
 
     async def book(self, request: web.Request) -> web.Response:
-        """The true book of `symbol`, `limit` levels a side (all without one)."""
-        symbol, limit = request.query.get("symbol", ""), request.query.get("limit", "1000000")
-        instruments = self._simulator.market.instruments
-        if symbol not in instruments or not limit.isdigit():
-            known = ", ".join(instruments)
-            return _json({"error": f"symbol={symbol!r} limit={limit!r}: symbol is one of {known}"}, 400)
+        """The true book of `symbol`, `limit` levels a side (all without one); as of `sequence`, if given."""
+        query, truth = request.query, self._simulator.truth
+        symbol, limit = self._symbol(request), query.get("limit", "1000000")
+        if symbol is None or not limit.isdigit():
+            return self._unknown(request)
         depth = self._simulator.market.book(symbol, int(limit))
-        return _json({"symbol": symbol, "lastUpdateId": depth.last_id, "bids": depth.bids, "asks": depth.asks})
+        if "sequence" in query:
+            book = truth.book_at(symbol, int(query["sequence"])) if query["sequence"].isdigit() else None
+            if book is None:
+                return _json({"error": f"sequence={query['sequence']}: no diff ended there, or too long ago"}, 404)
+            depth = book.depth(int(limit))
+        named = {"symbol": query["symbol"], "lastUpdateId": depth.last_id}
+        return _json(named | {"bids": depth.bids, "asks": depth.asks})
+
+    async def digests(self, request: web.Request) -> web.Response:
+        """Every state of `symbol`'s book as published: `[[sequence, exchange_ms, digest],…]`."""
+        symbol = self._symbol(request)
+        if symbol is None:
+            return self._unknown(request)
+        states = self._simulator.truth.states(symbol)
+        return _json([[state.sequence, state.exchange_ms, f"{state.digest:016x}"] for state in states])
+
+    async def trades(self, request: web.Request) -> web.Response:
+        """Ids of all trades of `symbol`."""
+        symbol = self._symbol(request)
+        return self._unknown(request) if symbol is None else _json(self._simulator.truth.trades(symbol))
 
     async def log(self, _request: web.Request) -> web.Response:
-        return _json([asdict(entry) for entry in self._simulator.log])
+        """The ledger of faults, NDJSON."""
+        return web.Response(body=self._simulator.log.ndjson(), content_type="application/x-ndjson")
+
+    def _symbol(self, request: web.Request) -> str | None:
+        return self._simulator.desk.symbols.get(request.query.get("symbol", ""))
+
+    def _unknown(self, request: web.Request) -> web.Response:
+        known = ", ".join(self._simulator.desk.symbols)
+        return _json({"error": f"{request.query_string}: symbol is one of {known}"}, 400)
 
 
 def _json(value: object, status: int = 200) -> web.Response:

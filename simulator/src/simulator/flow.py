@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from math import exp, sqrt
 from random import Random
 
-from simulator import wire
-from simulator.market import MS, NS, Depth, Frame, Level, Top
-from simulator.slow_streams import SlowStreams
+from simulator.binance import wire
+from simulator.binance.slow_streams import SlowStreams
+from simulator.market import MS, NS, Depth, Diff, Frame, Level, Top, Traded, plain
 from simulator.tape import Print, Tape
 
 DIFF_EVERY = 100 * MS
 LEVELS = 400
-"""Levels a side at the start; deep orders keep it between half and twice that."""
 
 DRIFT = 3.0
 """Standard deviation of the fair value per sqrt(s), in level gaps."""
@@ -31,10 +30,20 @@ class Flow:
     gap          ticks between neighbouring levels; inside, a price is a level number: number · gap ticks
     size_places  sizes are lots of 10^-size_places
     rate         messages/s
+    levels       a side at the start; deep orders keep it between half and twice that
     """
 
     def __init__(
-        self, symbol: str, *, price: int, places: int, gap: int, size_places: int, rate: float, seed: int
+        self,
+        symbol: str,
+        *,
+        price: int,
+        places: int,
+        gap: int,
+        size_places: int,
+        rate: float,
+        seed: int,
+        levels: int = LEVELS,
     ) -> None:
         self.symbol, self._name = symbol, symbol.lower()
         self._random = Random(f"{seed}:{symbol}")
@@ -45,7 +54,8 @@ class Flow:
         self._bids: dict[int, int] = {}
         self._asks: dict[int, int] = {}
         self._bid, self._ask = price // gap - 1, price // gap
-        for depth in range(LEVELS):
+        self._levels = levels
+        for depth in range(levels):
             if depth == 0 or self._random.random() < 0.8:
                 self._bids[self._bid - depth] = self._size()
                 self._asks[self._ask + depth] = self._size()
@@ -54,6 +64,8 @@ class Flow:
         self._changed_bids: set[int] = set()
         self._changed_asks: set[int] = set()
         self._printed: tuple[int, int, int, int] | None = None
+        self.ahead_ms = 0
+        self.terse = False
         self.tape = Tape()
         self._slow = SlowStreams(symbol, self.tape)
         self._at = self._event_at = self._diff_at = self.next_at = 0
@@ -102,7 +114,7 @@ class Flow:
         else:
             self._deep()
         best = (self._bid, self._bids[self._bid], self._ask, self._asks[self._ask])
-        if best != self._printed:
+        if best != self._printed and not self.terse:
             self._printed = best
             yield Frame(at, f"{self._name}@bookTicker", wire.book_ticker(self.symbol, self._last_id, self.top()))
 
@@ -117,14 +129,16 @@ class Flow:
             taken = min(left, there)
             left -= taken
             self._trade_id += 1
-            event_ms = at // MS
+            event_ms = at // MS + self.ahead_ms
             price, size = self._level(best, taken)
             print_ = Print(self._trade_id, price, size, event_ms, not buy)
             self._set(not buy, best, there - taken)
             closed = self._slow.trade(at, event_ms, print_)
-            if closed is not None:
+            if closed is not None and not self.terse:
                 yield closed
-            yield Frame(at, f"{self._name}@trade", wire.trade(self.symbol, event_ms, print_))
+            payload = b"" if self.terse else wire.trade(self.symbol, event_ms, print_)
+            fact = Traded(self.symbol, print_)
+            yield Frame(at, f"{self._name}@trade", payload, None, fact, (print_.id, print_.id))
             if not left:
                 return
 
@@ -145,12 +159,12 @@ class Flow:
         """A new, changed or cancelled order away from the best prices."""
         bid = self._random.random() < 0.5
         side = self._bids if bid else self._asks
-        if len(side) > 2 * LEVELS:
+        if len(side) > 2 * self._levels:
             self._set(bid, min(side) if bid else max(side), 0)
             return
         away = 1 + int(self._random.expovariate(1 / 30))
         number = self._bid - away if bid else self._ask + away
-        cancel = number in side and len(side) > LEVELS // 2 and self._random.random() < 0.5
+        cancel = number in side and len(side) > self._levels // 2 and self._random.random() < 0.5
         self._set(bid, number, 0 if cancel else self._size())
 
     def _set(self, bid: bool, number: int, size: int) -> None:
@@ -169,10 +183,10 @@ class Flow:
 
     def _next(self, side: dict[int, int], best: int, away: int) -> int:
         """The best level at or behind `best`; a side that ran thin is refilled behind it."""
-        if len(side) < LEVELS // 8:
+        if len(side) < self._levels // 8:
             edge = (max(side) if away > 0 else min(side)) if side else best
             changed = self._changed_asks if away > 0 else self._changed_bids
-            for number in range(edge + away, edge + away * (LEVELS // 4 + 1), away):
+            for number in range(edge + away, edge + away * (self._levels // 4 + 1), away):
                 side[number] = self._size()
                 changed.add(number)
                 self._last_id += 1
@@ -181,7 +195,7 @@ class Flow:
         return best
 
     def _diff(self, at: int) -> Iterator[Frame]:
-        event_ms = at // MS
+        event_ms = at // MS + self.ahead_ms
         if self._changed_bids or self._changed_asks:
             first, last = self._sent_id + 1, self._last_id
             bids = [self._level(n, self._bids.get(n, 0)) for n in sorted(self._changed_bids, reverse=True)]
@@ -189,13 +203,17 @@ class Flow:
             self._changed_bids.clear()
             self._changed_asks.clear()
             self._sent_id = last
-            self._slow.depth(first, last, bids, asks)
-            update = wire.depth_update(self.symbol, event_ms, first=first, last=last, bids=bids, asks=asks)
-            yield Frame(at, f"{self._name}@depth@100ms", update)
-        yield from self._slow.tick(at, event_ms, self.top())
+            fact, update = Diff(self.symbol, first, last, bids, asks), b""
+            if not self.terse:
+                self._slow.depth(first, last, bids, asks)
+                update = wire.depth_update(self.symbol, event_ms, first=first, last=last, bids=bids, asks=asks)
+            yield Frame(at, f"{self._name}@depth@100ms", update, None, fact, (first, last))
+        if not self.terse:
+            yield from self._slow.tick(at, event_ms, self.top())
 
     def _level(self, number: int, size: int) -> Level:
-        return f"{number * self._gap / self._ticks:.8f}", f"{size / self._lots:.8f}"
+        price, lots = f"{number * self._gap / self._ticks:.8f}", f"{size / self._lots:.8f}"
+        return (plain(price), plain(lots)) if self.terse else (price, lots)
 
     def _size(self, share: float = 1.0) -> int:
         return 1 + int(self._random.expovariate(1 / (self._typical * share)))

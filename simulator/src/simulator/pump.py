@@ -49,7 +49,7 @@ class Pump:
         self,
         market: Market,
         hub: Hub,
-        publish: Callable[[Frame], None],
+        publish: Callable[[Frame | Hold], None],
         *,
         speed: float | None,
         start: Start,
@@ -114,6 +114,7 @@ class Pump:
                 await self._running.wait()
                 if isinstance(item, Hold):
                     await self._hold(item.symbol)
+                    self._publish(item)
                     item = next(frames, None)
                 begun += self._clock.monotonic() - stopped
                 continue
@@ -135,6 +136,7 @@ class Pump:
             if isinstance(item, Hold):
                 self._hub.flush(self._clock.monotonic())
                 await self._hold(item.symbol)
+                self._publish(item)
                 continue
             self.at = item.at
             self._publish(item)
@@ -148,7 +150,7 @@ class Pump:
 
     async def _enough(self) -> None:
         """Wait until the market may run and enough streams have subscribers."""
-        while self.paused or len(self._hub.streams) < self._needed:
+        while self.paused or self._hub.subscribed < self._needed:
             self._hub.changed.clear()
             await self._hub.changed.wait()
 

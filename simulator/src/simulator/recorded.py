@@ -18,9 +18,9 @@ import orjson
 
 from fluxforge.errors import ConfigError, FluxForgeError, FrameError, SegmentError
 from fluxforge.recordings import CaptureLine, by_instrument, merge_captures, read_binance_capture
+from simulator.binance.slow_streams import SlowStreams
 from simulator.book import Book
-from simulator.market import MS, Depth, Frame, Hold, Instrument, Level, Top
-from simulator.slow_streams import SlowStreams
+from simulator.market import MS, Depth, Diff, Frame, Hold, Instrument, Level, Top, Traded, plain
 from simulator.tape import Print, Tape
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class RecordedMarket:
         if not self._files:
             raise ConfigError("no recording to play", hint="name at least one capture file")
         self._damaged = 0
+        self.ahead_ms, self.terse = 0, False
         self._rebase, self._shift_ms = rebase, 0
         prologues = [_prologue(files) for files in self._files.values()]
         self._symbols = {prologue.instrument.symbol: _Symbol(prologue) for prologue in prologues}
@@ -97,7 +98,7 @@ class RecordedMarket:
             yield from self._play(newest, line.frame)
 
     def exchange_ms(self, at: int) -> int:
-        return (max(at, self._start) + self._ahead) // MS + self._shift_ms
+        return (max(at, self._start) + self._ahead) // MS + self._shift_ms + self.ahead_ms
 
     def snapshot(self, symbol: str, limit: int) -> Depth:
         state = self._symbols[symbol]
@@ -107,7 +108,8 @@ class RecordedMarket:
         return Depth(last_id, bids[:limit], asks[:limit])
 
     def book(self, symbol: str, limit: int) -> Depth:
-        return self.snapshot(symbol, limit)
+        depth = self.snapshot(symbol, limit)
+        return Depth(depth.last_id, _plain(depth.bids), _plain(depth.asks)) if self.terse else depth
 
     def top(self, symbol: str) -> Top | None:
         state = self._symbols[symbol]
@@ -138,17 +140,19 @@ class RecordedMarket:
         if known is None:
             known = self._streams[head] = self._stream(head)
         stream, channel, state = known
-        if self._shift_ms:
-            payload, text = _shifted(payload, self._shift_ms), _shifted(text, self._shift_ms)
+        shift_ms = self._shift_ms + self.ahead_ms
+        if shift_ms:
+            payload, text = _shifted(payload, shift_ms), _shifted(text, shift_ms)
         frame = Frame(at, stream, payload, text)
         if channel == "depth":
             yield from self._depth(at, state, frame)
         elif channel == "trade":
             data = orjson.loads(payload)
-            closed = state.slow.trade(at, data["E"], Print(data["t"], data["p"], data["q"], data["T"], data["m"]))
+            print_ = Print(data["t"], data["p"], data["q"], data["T"], data["m"])
+            closed = state.slow.trade(at, data["E"], print_)
             if closed is not None:
                 yield closed
-            yield frame
+            yield frame._replace(fact=Traded(state.instrument.symbol, print_), span=(print_.id, print_.id))
         else:
             if channel == "bookTicker":
                 state.ticker = payload
@@ -166,7 +170,10 @@ class RecordedMarket:
         if state.live:
             state.book.apply(last, bids, asks)
         state.slow.depth(first, last, bids, asks)
-        yield frame
+        fact = Diff(state.instrument.symbol, first, last, bids, asks)
+        if self.terse:
+            fact = fact._replace(bids=_plain(bids), asks=_plain(asks))
+        yield frame._replace(fact=fact, span=(first, last))
         yield from state.slow.tick(at, data["E"], self.top(state.instrument.symbol))
 
     def _stream(self, head: bytes) -> tuple[str, str, _Symbol]:
@@ -233,6 +240,10 @@ def _instrument(symbol: str, levels: list[Level]) -> Instrument:
     tick = _increment(price for price, _ in levels)
     step = _increment(size for _, size in levels)
     return Instrument(symbol, symbol.removesuffix(quote), quote, tick, step)
+
+
+def _plain(levels: Iterable[Level]) -> list[Level]:
+    return [(plain(price), plain(size)) for price, size in levels]
 
 
 def _increment(values: Iterable[str]) -> str:

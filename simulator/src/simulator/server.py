@@ -5,37 +5,44 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from pathlib import Path
 from typing import Self
 
-import orjson
 from aiohttp import WSMsgType, web
 
 from fluxforge.clock import Clock, SystemClock
 from fluxforge.errors import ConfigError, PortInUse
-from simulator import control, rest, subscriptions, wire
-from simulator.faults import FRAME_KINDS, Fault, FrameFaults, Injected, ids, schedule
-from simulator.hub import Hub
-from simulator.market import Frame, Market
+from simulator import control
+from simulator.binance.venue import Binance
+from simulator.faults import FRAME_KINDS, Fault, FrameFaults
+from simulator.hub import Connection, Hub
+from simulator.ledger import Hit, Injected, Ledger
+from simulator.market import Diff, Frame, Hold, Market, Traded
 from simulator.pump import Pump, Start
+from simulator.schedule import Rates, plan, spread
+from simulator.spells import Spells
+from simulator.truth import Truth
+from simulator.venue import Desk, Venue
 
 log = logging.getLogger(__name__)
 
-PING_EVERY, PONG_WITHIN = 20.0, 60.0
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+BEAT = 1.0
 
 
 class Simulator:
-    """Serves one market; `async with Simulator(market) as sim: … sim.url`.
+    """Serves one market as one exchange; `async with Simulator(market, Coinbase()) as sim: … sim.url`.
 
+    venue       whose protocol it speaks
     host, port  where to listen; port 0 takes a free one
     speed       market seconds per second; None as fast as subscribers read
     start       when the market begins
     patience    s it waits, before the first diff that a depth snapshot does not cover, for the snapshot to be asked for
-    faults      (seed, faults per minute of market time); None injects only what is asked for
+    faults      (seed, faults per minute of market time, of each kind or of all together); None injects only what is
+                asked for
+    ledger      a file that every fault is appended to, NDJSON
+    history     diffs of each symbol kept, so that `truth` can give whole books that far back
 
     Raises PortInUse when entered.
     """
@@ -43,29 +50,40 @@ class Simulator:
     def __init__(
         self,
         market: Market,
+        venue: Venue | None = None,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
         speed: float | None = 1.0,
         start: Start | None = None,
         patience: float = 5.0,
-        faults: tuple[int, float] | None = None,
+        faults: tuple[int, Rates | float] | None = None,
+        ledger: Path | None = None,
+        history: int = 200,
         clock: Clock | None = None,
     ) -> None:
         self.market = market
-        self.hub = Hub()
-        self.log: list[Injected] = []
+        self.venue = venue or Binance()
+        self.hub = Hub(numbered=self.venue.numbered)
+        self.truth = Truth(history)
+        self.log = Ledger(ledger)
         self._clock = clock or SystemClock()
         self._host, self._port = host, port
         self._speed = speed
-        self._frame_faults = FrameFaults()
+        symbols = {self.venue.symbol(instrument): symbol for symbol, instrument in market.instruments.items()}
+        self.desk = Desk(market, self.hub, self.truth, self._clock, symbols)
+        market.terse = self.venue.terse
+        self.venue.bind(self.desk)
+        self._spells = Spells(self.venue, self.desk, self._clock)
+        self._frame_faults = FrameFaults(self.venue.book)
         self._fault_ids = 0
-        self._plan = schedule(*faults, symbols=list(market.instruments)) if faults else iter(())
+        self._plan: Iterator[tuple[int, Fault]] = iter(())
+        if faults is not None:
+            seed, rates = faults
+            rates = spread(rates, self.venue.checksummed) if isinstance(rates, int | float) else rates
+            self._plan = plan(seed, rates, list(symbols), self.venue.book, self.venue.trades)
         self._planned = next(self._plan, None)
         self._first_at: int | None = None
-        self._refuse_until = self._status_until = 0.0
-        self._status = 429
-        self._weight, self._weight_minute = 0, 0
         self.pump = Pump(
             market,
             self.hub,
@@ -85,7 +103,7 @@ class Simulator:
 
     @property
     def ws_url(self) -> str:
-        """`ws://127.0.0.1:18110`; raw streams under `/ws`, combined ones under `/stream`."""
+        """`ws://127.0.0.1:18110`; the venue says which paths below it take WebSockets."""
         return f"ws://{self._host}:{self._port}"
 
     @property
@@ -94,13 +112,9 @@ class Simulator:
         return self.pump.ended
 
     async def __aenter__(self) -> Self:
-        app = web.Application(middlewares=[self._gate])
+        app = web.Application(middlewares=[self._spells.gate])
         control.add_routes(app, self)
-        app.router.add_get("/ws", self._socket)
-        app.router.add_get("/ws/{rest:.*}", self._socket)
-        app.router.add_get("/stream", self._socket)
-        app.router.add_get("/stream/{rest:.*}", self._socket)
-        app.router.add_get("/{path:.*}", self._rest)
+        app.router.add_get("/{path:.*}", self._answer)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await runner.setup()
         try:
@@ -115,7 +129,7 @@ class Simulator:
             ) from error
         self._runner = runner
         self._port = runner.addresses[0][1]
-        self._tasks = [asyncio.create_task(self._play()), asyncio.create_task(self._ping())]
+        self._tasks = [asyncio.create_task(self._play()), asyncio.create_task(self._beat())]
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -126,38 +140,42 @@ class Simulator:
             connection.cut()
         if self._runner is not None:
             await self._runner.cleanup()
+        self.log.close()
 
     def inject(self, fault: Fault) -> int:
-        """Make `fault` happen; its id in the log."""
-        if fault.symbol is not None and fault.symbol not in self.market.instruments:
-            raise ConfigError(f"no symbol {fault.symbol!r}", hint=f"one of {', '.join(self.market.instruments)}")
+        """Make `fault` happen; its id in the ledger."""
+        if fault.symbol is not None and fault.symbol not in self.desk.symbols:
+            raise ConfigError(f"no symbol {fault.symbol!r}", hint=f"one of {', '.join(self.desk.symbols)}")
+        if fault.kind == "checksum" and not self.venue.checksummed:
+            raise ConfigError(f"{self.venue.name} sends no checksums", hint="skip a frame instead")
         self._fault_ids += 1
+        number = self._fault_ids
         if fault.kind in FRAME_KINDS:
-            self._frame_faults.arm(self._fault_ids, fault)
-            return self._fault_ids
-        hit = self.hub.of_symbol(fault.symbol) if fault.kind in {"drop", "stall"} else []
-        until = self._clock.monotonic() + fault.seconds
-        for connection in hit:
-            if fault.kind == "drop":
-                connection.cut()
-            else:
-                connection.silent_until = until
-        if fault.kind == "refuse":
-            self._refuse_until = until
-        elif fault.kind == "http":
-            self._status_until, self._status = until, fault.status
-        self._record(self._fault_ids, fault, connections=len(hit))
-        return self._fault_ids
+            self._frame_faults.arm(number, fault)
+        elif fault.kind in {"drop", "stall"}:
+            reached = self.hub.of_symbol(fault.symbol)
+            for connection in reached:
+                if fault.kind == "drop":
+                    connection.cut()
+                else:
+                    self._stall(connection, number, fault.seconds)
+            hits = tuple(Hit(one.number, one.peer, one.sequence if self.hub.numbered else None) for one in reached)
+            self._note(number, fault, hits)
+        else:
+            self._spells.begin(fault)
+            self._note(number, fault, ())
+        return number
 
     def status(self) -> dict[str, object]:
         """What is going on."""
         return {
+            "exchange": self.venue.name,
             "started": self.pump.started.is_set(),
             "paused": self.pump.paused,
             "ended": self.pump.ended.is_set(),
             "speed": self._speed or "max",
             "exchange_ms": self.market.exchange_ms(self.pump.at),
-            "symbols": list(self.market.instruments),
+            "symbols": list(self.desk.symbols),
             "connections": len(self.hub.connections),
             "streams": self.hub.streams,
             "frames": dict(self.hub.offered),
@@ -167,91 +185,106 @@ class Simulator:
             **self.market.notes(),
         }
 
-    def _publish(self, frame: Frame) -> None:
-        """Let a frame through the faults to the hub."""
+    def _publish(self, item: Frame | Hold) -> None:
+        """Let what happened through the venue and the faults to the hub."""
+        self.desk.at = item.at
+        now_ms = self.market.exchange_ms(item.at)
+        if isinstance(item, Hold):
+            self.truth.load(item.symbol, self.market.book(item.symbol, 1_000_000), now_ms)
+            return
         if self._first_at is None:
-            self._first_at = frame.at
-        while self._planned is not None and frame.at - self._first_at >= self._planned[0]:
+            self._first_at = item.at
+        while self._planned is not None and item.at - self._first_at >= self._planned[0]:
             self.inject(self._planned[1])
             self._planned = next(self._plan, None)
-        frames, hit = self._frame_faults.apply(frame)
-        if hit is not None:
-            first, last = ids(frame)
-            self._record(*hit, stream=frame.stream, first=first, last=last)
-        for one in frames:
-            self.hub.offer(one)
+        fact = item.fact
+        if isinstance(fact, Diff):
+            self.truth.diff(fact, now_ms)
+        elif isinstance(fact, Traded):
+            self.truth.trade(fact.symbol, fact.print.id)
+        for frame in self.venue.render(item):
+            self._offer(frame)
 
-    def _record(
-        self,
-        fault_id: int,
-        fault: Fault,
-        *,
-        stream: str | None = None,
-        first: int | None = None,
-        last: int | None = None,
-        connections: int = 0,
-    ) -> None:
-        at = self.pump.at
-        symbol = stream.partition("@")[0].upper() if stream else fault.symbol
-        entry = Injected(
+    def _offer(self, frame: Frame) -> None:
+        hit = self._frame_faults.match(frame) if self.hub.wanted(frame.stream) else None
+        fault_id, fault = hit or (0, None)
+        hits = self.hub.offer(frame, self._clock.monotonic(), fault)
+        if fault is not None:
+            self._note(fault_id, fault, hits, frame)
+
+    def _stall(self, connection: Connection, fault_id: int, seconds: float) -> None:
+        self._settle(connection)
+        self.hub.sent += connection.flush(self._clock.monotonic())
+        connection.stall(self._clock.monotonic() + seconds, fault_id)
+
+    def _settle(self, connection: Connection) -> None:
+        """Write down what a stall has cost, once it is over."""
+        for stream, loss in connection.lost.items():
+            self.log.add(
+                Injected(
+                    id=connection.stall_id,
+                    kind="lost",
+                    symbol=stream.partition("@")[0].upper(),
+                    wall_ns=self._clock.now(),
+                    at=self.pump.at,
+                    exchange_ms=self.desk.exchange_ms,
+                    stream=stream,
+                    first=loss.first,
+                    last=loss.last,
+                    frames=loss.frames,
+                    hits=(Hit(connection.number, connection.peer),),
+                )
+            )
+        connection.lost.clear()
+
+    def _note(self, fault_id: int, fault: Fault, hits: tuple[Hit, ...], frame: Frame | None = None) -> None:
+        first, last = (frame.span if frame else None) or (None, None)
+        line = Injected(
             id=fault_id,
             kind=fault.kind,
-            symbol=symbol,
-            at=at,
-            exchange_ms=self.market.exchange_ms(at),
-            stream=stream,
+            symbol=frame.stream.partition("@")[0].upper() if frame else fault.symbol,
+            wall_ns=self._clock.now(),
+            at=self.pump.at,
+            exchange_ms=self.desk.exchange_ms,
+            stream=frame.stream if frame else None,
             first=first,
             last=last,
-            connections=connections,
+            hits=hits,
+            seconds=None if frame or fault.kind == "drop" else fault.seconds,
         )
-        self.log.append(entry)
-        log.info("fault %s", orjson.dumps(asdict(entry)).decode())
+        self.log.add(line)
+        log.info("fault %s", line)
 
-    @web.middleware
-    async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refusals and rate-limit answers; control always passes."""
-        if request.path.startswith("/control/"):
-            return await handler(request)
-        now = self._clock.monotonic()
-        if now < self._refuse_until and request.transport is not None:
-            request.transport.abort()
-            return web.Response(status=503)
-        if now < self._status_until:
-            wait = str(max(1, round(self._status_until - now)))
-            body = wire.error(-1003, "Too many requests; please use the websocket for live updates.")
-            return web.Response(
-                status=self._status, body=body, content_type="application/json", headers={"Retry-After": wait}
-            )
-        return await handler(request)
-
-    async def _rest(self, request: web.Request) -> web.Response:
-        answer = rest.answer(self.market, request.path, request.query, self.market.exchange_ms(self.pump.at))
-        minute = int(self._clock.monotonic() // 60)
-        self._weight = answer.weight + (self._weight if minute == self._weight_minute else 0)
-        self._weight_minute = minute
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() == "websocket" and self.venue.accepts(request.path):
+            return await self._socket(request)
+        answer, response = await self._spells.rest(request.path, request.query)
         if answer.snapshot_of is not None:
             self.pump.snapshot_asked(answer.snapshot_of)
-        used = str(self._weight)
-        return web.Response(
-            status=answer.status,
-            body=answer.body,
-            content_type="application/json",
-            headers={"x-mbx-used-weight": used, "x-mbx-used-weight-1m": used},
-        )
+        return response
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
-        opening = subscriptions.opening(request.path, request.query.get("streams", ""))
         socket = web.WebSocketResponse(compress=False, autoping=False, max_msg_size=1 << 20)
         await socket.prepare(request)
         transport = request.transport
         if transport is None:
             return socket
-        connection = self.hub.connect(transport, opening.combined, self._clock.monotonic())
+        if self._spells.on("policy"):
+            await socket.close(code=1008, message=b"policy violation")
+            return socket
+        closing: set[asyncio.Task[bool]] = set()
+
+        def end(code: int, reason: str) -> None:
+            if not closing:
+                closing.add(asyncio.create_task(socket.close(code=code, message=reason.encode())))
+
+        connection = self.hub.connect(transport, self._clock.monotonic(), end)
         try:
-            connection.subscribe(opening.streams)
+            self.venue.opened(connection, request.path, request.query)
             async for message in socket:
+                connection.last_heard = self._clock.monotonic()
                 if message.type in {WSMsgType.TEXT, WSMsgType.BINARY}:
-                    connection.reply(subscriptions.answer(connection, message.data))
+                    self.venue.received(connection, message.data)
                     self.hub.flush(self._clock.monotonic())
                 elif message.type is WSMsgType.PING:
                     with suppress(ConnectionResetError):
@@ -259,6 +292,7 @@ class Simulator:
                 elif message.type is WSMsgType.PONG:
                     connection.last_pong = self._clock.monotonic()
         finally:
+            self._settle(connection)
             self.hub.disconnect(connection)
         return socket
 
@@ -269,15 +303,14 @@ class Simulator:
             log.exception("the market broke off")
             raise
 
-    async def _ping(self) -> None:
-        """The exchange's own pings; who answers none, and is not merely reading slowly, is cut."""
+    async def _beat(self) -> None:
+        """Once a second: the venue's own habits; stalls that are over."""
         while True:
-            await asyncio.sleep(PING_EVERY)
+            await asyncio.sleep(BEAT)
             now = self._clock.monotonic()
-            payload = str(int(time.time() * 1000)).encode()
-            for connection in list(self.hub.connections):
-                if now - connection.last_pong > PONG_WITHIN and not connection.unsent:
-                    connection.cut()
-                else:
-                    connection.queue(wire.ping_frame(payload))
+            for connection in self.hub.connections:
+                if connection.lost and now >= connection.silent_until:
+                    self._settle(connection)
+            for frame in self.venue.beat():
+                self._offer(frame)
             self.hub.flush(now)

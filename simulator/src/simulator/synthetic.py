@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from fluxforge.errors import ConfigError
-from simulator.flow import Flow
+from simulator.flow import LEVELS, Flow
 from simulator.market import MS, NS, Depth, Frame, Hold, Instrument, Top
 from simulator.tape import Tape
 
@@ -61,6 +61,7 @@ class SyntheticMarket:
     seed      the same seed, symbols and rate give the same frames
     duration  s of virtual time after which the market ends; None never ends
     rebase    begin virtual time at the wall clock's now instead of 2024-01-01
+    levels    of a book, a side, at the start; it never has much more than twice as many
 
     Raises ConfigError for a count or rate that makes no market.
     """
@@ -73,6 +74,7 @@ class SyntheticMarket:
         *,
         duration: float | None = None,
         rebase: bool = False,
+        levels: int = LEVELS,
     ) -> None:
         if symbols < 1:
             raise ConfigError(f"symbols = {symbols}", hint="a market has at least 1 symbol")
@@ -81,6 +83,7 @@ class SyntheticMarket:
         self._settings = {"seed": seed, "rate": rate}
         self._rebase, self._start = rebase, EPOCH
         self._duration = duration
+        self._ahead_ms, self._terse = 0, False
         listings = [listing(number) for number in range(symbols)]
         self._instruments = {instrument.symbol: instrument for instrument in map(_instrument, listings)}
         self._flows = {
@@ -92,6 +95,7 @@ class SyntheticMarket:
                 size_places=listed.size_places,
                 rate=rate,
                 seed=seed,
+                levels=levels,
             )
             for symbol, listed in zip(self._instruments, listings, strict=True)
         }
@@ -99,6 +103,26 @@ class SyntheticMarket:
     @property
     def instruments(self) -> Mapping[str, Instrument]:
         return self._instruments
+
+    @property
+    def ahead_ms(self) -> int:
+        return self._ahead_ms
+
+    @ahead_ms.setter
+    def ahead_ms(self, value: int) -> None:
+        self._ahead_ms = value
+        for flow in self._flows.values():
+            flow.ahead_ms = value
+
+    @property
+    def terse(self) -> bool:
+        return self._terse
+
+    @terse.setter
+    def terse(self, value: bool) -> None:
+        self._terse = value
+        for flow in self._flows.values():
+            flow.terse = value
 
     def begin(self, wall_ms: int) -> None:
         if self._rebase:
@@ -120,7 +144,7 @@ class SyntheticMarket:
             heapq.heapreplace(due, (flows[number].next_at, number))
 
     def exchange_ms(self, at: int) -> int:
-        return max(at, self._start) // MS
+        return max(at, self._start) // MS + self._ahead_ms
 
     def snapshot(self, symbol: str, limit: int) -> Depth:
         return self._flows[symbol].depth(limit)

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.binance import BinanceParser, Reply, RestBook, rest_book, streams
 from collector.symbols import listing, native_of, unify
+from collector.venues.binance import streams
+from collector.wire import Reply, RestBook, Void
+from collector.wire.binance import BinanceParser, rest_book
 from fluxforge import codec
 from fluxforge.errors import FrameError, UnknownSymbol
 from fluxforge.events import BookDelta, Event, Ticker, Trade
@@ -46,7 +48,7 @@ def combined(record: bytes, stream: str = "btcusdt@depth@100ms") -> bytes:
 
 @pytest.mark.parametrize("wrap", [combined, bytes])
 def test_a_diff_keeps_ids_time_and_levels(wrap):
-    event = parser().parse(wrap(DEPTH), NOW)
+    [event] = parser().parse(wrap(DEPTH), NOW)
     assert isinstance(event, BookDelta)
     assert (event.exchange, event.symbol, event.native, event.source) == ("binance", "BTC/USDT", "BTCUSDT", "binance")
     assert (event.first_seq, event.seq, event.ts) == (50093239189, 50093239202, 1723161255208 * 10**6)
@@ -58,7 +60,7 @@ def test_a_diff_keeps_ids_time_and_levels(wrap):
 
 @pytest.mark.parametrize("wrap", [combined, bytes])
 def test_a_trade_keeps_the_exchanges_own_bytes(wrap):
-    event = parser().parse(wrap(TRADE), NOW)
+    [event] = parser().parse(wrap(TRADE), NOW)
     assert isinstance(event, Trade)
     assert (event.id, event.price, event.size, event.side) == ("3735683259", 61837.63, 0.02, -1)
     assert event.ts == 1723161255342 * 10**6
@@ -66,24 +68,24 @@ def test_a_trade_keeps_the_exchanges_own_bytes(wrap):
 
 
 def test_the_taker_bought_where_the_buyer_was_not_the_maker():
-    event = parser().parse(TRADE.replace(b'"m":true', b'"m":false'), NOW)
+    [event] = parser().parse(TRADE.replace(b'"m":true', b'"m":false'), NOW)
     assert isinstance(event, Trade)
     assert event.side == 1
 
 
 def test_a_book_ticker_has_no_time_on_spot_and_one_on_futures():
-    event = parser().parse(combined(BOOK_TICKER), NOW)
+    [event] = parser().parse(combined(BOOK_TICKER), NOW)
     assert isinstance(event, Ticker)
     assert (event.bid, event.bid_size, event.ask, event.ask_size) == (61837.63, 3.78826, 61837.64, 1.54698)
     assert (event.ts, event.seq, event.raw) == (None, 50093239212, BOOK_TICKER)
     future = b'{"e":"bookTicker",' + BOOK_TICKER[1:-1] + b',"T":1723161256313,"E":1723161256314}'
-    event = parser("binanceusdm").parse(combined(future), NOW)
+    [event] = parser("binanceusdm").parse(combined(future), NOW)
     assert isinstance(event, Ticker)
     assert event.ts == 1723161256313 * 10**6
 
 
 def test_day_statistics():
-    event = parser().parse(combined(DAY_TICKER), NOW)
+    [event] = parser().parse(combined(DAY_TICKER), NOW)
     assert isinstance(event, Ticker)
     assert (event.symbol, event.ts) == ("BNB/BTC", 1672515782136 * 10**6)
     assert (event.last, event.open, event.high, event.low) == (0.0025, 0.0010, 0.0025, 0.0010)
@@ -98,29 +100,29 @@ def test_the_field_order_is_no_matter():
 
 def test_a_futures_diff_begins_behind_its_predecessor():
     record = DEPTH[:-1] + b',"pu":50093239100}'
-    event = parser("binanceusdm").parse(combined(record), NOW)
+    [event] = parser("binanceusdm").parse(combined(record), NOW)
     assert isinstance(event, BookDelta)
     assert (event.first_seq, event.symbol) == (50093239101, "BTC/USDT")
 
 
 def test_a_trade_that_is_no_market_trade_is_counted_and_skipped():
     ours = parser("binanceusdm")
-    assert ours.parse(combined(TRADE[:-1] + b',"X":"INSURANCE_FUND"}'), NOW) is None
-    assert ours.parse(combined(TRADE[:-1] + b',"X":"MARKET"}'), NOW) is not None
+    assert ours.parse(combined(TRADE[:-1] + b',"X":"INSURANCE_FUND"}'), NOW) == (Void("BTCUSDT", 3735683259),)
+    assert ours.parse(combined(TRADE[:-1] + b',"X":"MARKET"}'), NOW) != ()
     assert ours.skipped == {"not-market": 1}
 
 
 def test_replies_snapshots_and_strange_kinds():
     ours = parser()
-    assert ours.parse(b'{"result":null,"id":7}', NOW) == Reply(7, None)
-    refused = ours.parse(b'{"error":{"code":2,"msg":"Invalid request"},"id":8}', NOW)
+    assert ours.parse(b'{"result":null,"id":7}', NOW) == (Reply(7, None),)
+    [refused] = ours.parse(b'{"error":{"code":2,"msg":"Invalid request"},"id":8}', NOW)
     assert isinstance(refused, Reply)
     assert refused.id == 8
     assert "Invalid request" in (refused.error or "")
-    assert ours.parse(b'{"lastUpdateId":5,"bids":[["1.0","2.0"]],"asks":[]}', NOW) == RestBook(
-        5, struct.pack("<2d", 1.0, 2.0), b""
+    assert ours.parse(b'{"lastUpdateId":5,"bids":[["1.0","2.0"]],"asks":[]}', NOW) == (
+        RestBook(5, struct.pack("<2d", 1.0, 2.0), b""),
     )
-    assert ours.parse(combined(b'{"e":"kline","E":1,"s":"BTCUSDT","k":{}}'), NOW) is None
+    assert ours.parse(combined(b'{"e":"kline","E":1,"s":"BTCUSDT","k":{}}'), NOW) == ()
     assert ours.skipped == {"kline": 1}
 
 
@@ -185,8 +187,9 @@ def test_fuzzed_frames_give_storable_events_or_frame_errors(frame):
         found = parser().parse(frame, NOW)
     except FrameError:
         return
-    if isinstance(found, Event):
-        assert codec.decode(codec.encode(found)) == found
+    for one in found:
+        if isinstance(one, Event):
+            assert codec.decode(codec.encode(one)) == one
 
 
 @given(st.floats(min_value=0, allow_nan=False, allow_infinity=False), st.decimals(0, 10**9, places=8))
@@ -227,7 +230,7 @@ def test_symbols_are_unified_by_their_quote(native, unified):
 
 def test_a_perpetual_names_its_settlement():
     assert unify("BTCUSDT", settled=True) == "BTC/USDT:USDT"
-    future = BinanceParser("binanceusdm", collector="c", connection="x").parse(TRADE, NOW)
+    [future] = BinanceParser("binanceusdm", collector="c", connection="x").parse(TRADE, NOW)
     assert isinstance(future, Trade)
     assert future.symbol == "BTC/USDT:USDT"
 
@@ -266,7 +269,7 @@ def test_every_recorded_frame_is_an_event_with_the_numbers_of_its_json(
     for path in sorted(recordings.glob(name)):
         for line in read_lines(path):
             stamp, _, frame = line.partition(b" ")
-            event, told = ours.parse(frame, int(stamp)), json.loads(frame)
+            [event], told = ours.parse(frame, int(stamp)), json.loads(frame)
             told = told.get("data", told)
             if isinstance(event, BookDelta):
                 assert struct.unpack(f"<{len(event.bids) // 8}d", event.bids) == tuple(

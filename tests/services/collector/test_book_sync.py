@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.binance import BinanceParser, RestBook
 from collector.book_sync import BookSync, State
 from collector.identity import Identity
+from collector.wire import RestBook
+from collector.wire.binance import BinanceParser
 from fluxforge.clock import NS
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Reset, Ticker
 from fluxforge.recordings import read_lines
@@ -236,7 +237,7 @@ def test_the_recorded_book_meets_the_recorded_best_prices(
     for path in sorted(recordings.glob(f"binance_spot/{symbol}_*.gz")):
         for line in read_lines(path):
             stamp, _, frame = line.partition(b" ")
-            found = parser.parse(frame, int(stamp))
+            [found] = parser.parse(frame, int(stamp))
             out: list[AnyEvent] = []
             if isinstance(found, BookDelta):
                 out = sync.diff(found)

@@ -89,7 +89,7 @@ async def test_what_was_offered_is_in_the_log_after_close(raw: Log):
 @on_loop
 async def test_under_load_books_are_shed_behind_one_reset_and_trades_never(raw: Log):
     slow, stats = SlowLog(raw.appender()), Stats()
-    pipeline = Pipeline(slow, "market.raw", stats=stats, capacity=100, chunk=10, linger=0)
+    pipeline = Pipeline(slow, "market.raw", stats=stats, capacity=100, chunk=10, linger=0, at_once=0)
     writing = asyncio.create_task(pipeline.run())
     pipeline.offer(book(0))
     taken = [pipeline.offer(delta(seq)) for seq in range(1, 150)]
@@ -128,7 +128,7 @@ async def test_under_load_books_are_shed_behind_one_reset_and_trades_never(raw: 
 @on_loop
 async def test_one_key_sheds_and_another_is_told_too(raw: Log):
     slow = SlowLog(raw.appender())
-    pipeline = Pipeline(slow, "market.raw", stats=Stats(), capacity=10, linger=0)
+    pipeline = Pipeline(slow, "market.raw", stats=Stats(), capacity=10, linger=0, at_once=0)
     writing = asyncio.create_task(pipeline.run())
     for seq in range(1, 12):
         pipeline.offer(delta(seq))
@@ -144,7 +144,7 @@ async def test_a_log_that_does_not_answer_is_asked_again_and_a_refused_event_is_
     slow = SlowLog(raw.appender())
     slow.refuse = [LogUnavailable("down"), LogUnavailable("still down"), LogError("too large")]
     slow.gate.set()
-    pipeline = Pipeline(slow, "market.raw", stats=Stats(), linger=0)
+    pipeline = Pipeline(slow, "market.raw", stats=Stats(), linger=0, at_once=0)
     writing = asyncio.create_task(pipeline.run())
     for number in (1, 2):
         pipeline.offer(trade(number))
@@ -167,3 +167,18 @@ def test_stats_reach_prometheus_once():
     assert stats.by(metrics.EVENTS, 2) == {"trade": 4}
     assert "trade=4" in stats.line(waiting=7)
     assert "queue=7" in stats.line(waiting=7)
+
+
+@on_loop
+async def test_a_log_that_keeps_up_needs_no_thread_and_one_that_refuses_gets_one(raw: Log):
+    slow = SlowLog(raw.appender())
+    slow.gate.set()
+    slow.refuse = [LogUnavailable("busy"), LogUnavailable("busy")]
+    pipeline = Pipeline(slow, "market.raw", stats=Stats(), linger=0)
+    writing = asyncio.create_task(pipeline.run())
+    for number in range(1, 6):
+        pipeline.offer(trade(number))
+    await drained(pipeline, writing)
+    [events] = read_all(raw).values()
+    assert [event.id for event in events if isinstance(event, Trade)] == ["1", "2", "3", "4", "5"]
+    assert pipeline.rejected == 0

@@ -71,7 +71,7 @@ async def test_sigterm_drains_and_leaves_everything_in_the_log(tmp_path: Path):
 
 
 @on_loop
-async def test_a_restart_says_what_it_may_have_missed_and_goes_on(tmp_path: Path):
+async def test_a_restart_makes_up_for_the_trades_it_missed(tmp_path: Path):
     async with Simulator(SyntheticMarket(symbols=1, rate=300, seed=2), speed=1.0) as simulator:
         config = configure(tmp_path, simulator)
         for _ in range(2):
@@ -90,8 +90,10 @@ async def test_a_restart_says_what_it_may_have_missed_and_goes_on(tmp_path: Path
     assert len(starts) == 2
     assert starts[0] == 0
     assert events[starts[0]].connection != events[starts[1]].connection
-    assert all(event.incomplete for event in events if isinstance(event, Reset))
-    assert any(isinstance(event, Trade) for event in events[starts[1] :])
+    assert [event.incomplete for event in events if isinstance(event, Reset)] == [True, False]
+    numbers = [int(event.id) for event in events if isinstance(event, Trade)]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1)), "the trades missed in between were fetched"
+    assert any(isinstance(event, Trade) and event.backfilled for event in events[starts[1] :])
     log.close()
 
 

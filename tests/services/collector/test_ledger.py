@@ -63,7 +63,7 @@ def test_each_kind_is_counted_once_and_restatements_are_not() -> None:
     ledger.count(KEY, "crossed", 2 * NS)
     (page,) = ledger.close(START + NS)
     assert (page.books, page.trades, page.backfilled, page.tickers) == (2, 2, 1, 1)
-    assert (page.resets, page.gaps, page.holes, page.duplicates, page.crossed) == (2, 1, 1, 3, 2 * NS)
+    assert (page.resets, page.gaps, page.holes, page.duplicates, page.crossed) == (2, 0, 1, 3, 2 * NS)
     assert (page.since, page.until, page.dark) == (START, START + NS, 0)
 
 

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from collector.binance import Endpoints
-from collector.connection import Connection, NativeConfig
-from collector.native import NativeCollector
-from collector.pipeline import Pipeline
-from collector.stats import Stats
+from collector.feed import NativeConfig
+from collector.venues.binance import Binance
 from fluxforge import metrics
-from fluxforge.clock import SystemClock
 from fluxforge.errors import UnknownSymbol
-from fluxforge.events import AnyEvent, Reset, Trade
-from fluxforge.log import open_log
-from fluxforge.topics import Topics
+from fluxforge.events import Reset, Trade
+from native_run import check_against_the_exchange, running
 from on_loop import on_loop
-from raw_log import KeyReader, read_all
 from simulator.faults import Fault
 from simulator.pump import Start
 from simulator.recorded import RecordedMarket
@@ -33,66 +27,10 @@ from simulator.synthetic import SyntheticMarket
 BTC = "binance|BTC/USDT"
 
 
-class Run:
-    """A collector at work, and its log once it has stopped."""
-
-    def __init__(self, url: str, simulator: Simulator, config: NativeConfig) -> None:
-        self.url, self.simulator = url, simulator
-        self.config = replace(config, endpoints=Endpoints(simulator.url, simulator.ws_url))
-        self.stats = Stats()
-        self.log = open_log(url)
-        self.log.create(Topics().specs(2))
-        self.pipeline = Pipeline(self.log.appender(), "market.raw", stats=self.stats)
-        self.collector = NativeCollector(self.config, self.pipeline, self.stats, SystemClock())
-        self.collecting: asyncio.Task[None] | None = None
-
-    async def until(self, reached: Callable[[], bool], within: float = 20.0) -> None:
-        async with asyncio.timeout(within):
-            while not reached():
-                if self.collecting is not None and self.collecting.done():
-                    self.collecting.result()
-                await asyncio.sleep(0.01)
-
-    def connection(self) -> Connection:
-        return self.collector.connections[0]
-
-    def synced_to_the_end(self) -> bool:
-        """Every book is at the exchange's last update."""
-        if not self.collector.connections:
-            return False
-        return all(
-            market.sync.seq == self.simulator.market.book(native, 1).last_id
-            and not market.wants_snapshot
-            and not market.holding
-            for connection in self.collector.connections
-            for native, market in connection.markets.items()
-        )
-
-    def events(self) -> dict[str, list[AnyEvent]]:
-        return read_all(self.log)
-
-
-@asynccontextmanager
-async def running(tmp_path: Path, simulator: Simulator, config: NativeConfig) -> AsyncIterator[Run]:
-    run = Run(f"sqlite:///{tmp_path / 'raw.db'}", simulator, config)
-    writing, collecting = asyncio.create_task(run.pipeline.run()), asyncio.create_task(run.collector.run())
-    run.collecting = collecting
-    try:
-        yield run
-        if collecting.done():
-            collecting.result()
-    finally:
-        collecting.cancel()
-        await asyncio.gather(collecting, return_exceptions=True)
-        run.pipeline.close()
-        await writing
-
-
 CONFIG = NativeConfig(
-    exchange="binance",
+    venue=Binance("binance"),
     symbols=("BTC/USDT", "ETH/USDT"),
     channels=("orderbook", "trades", "ticker"),
-    endpoints=Endpoints("", ""),
     collector="c1",
     stall_timeout=20.0,
 )
@@ -100,20 +38,6 @@ CONFIG = NativeConfig(
 
 def synthetic(seconds: float, **options: float) -> SyntheticMarket:
     return SyntheticMarket(symbols=2, rate=100, seed=3, duration=seconds)
-
-
-def check_against_the_exchange(run: Run) -> dict[str, KeyReader]:
-    """Books equal the exchange's, trades are whole."""
-    readers = {key: KeyReader().read(events) for key, events in run.events().items()}
-    for native, instrument in run.simulator.market.instruments.items():
-        reader = readers[f"binance|{instrument.base}/{instrument.quote}"]
-        truth = run.simulator.market.book(native, 10**6)
-        assert reader.has_book
-        assert reader.seq == truth.last_id
-        assert reader.bids == {float(price): float(size) for price, size in truth.bids}
-        assert reader.asks == {float(price): float(size) for price, size in truth.asks}
-        assert reader.unexcused_trade_gaps == 0
-    return readers
 
 
 @pytest.mark.recordings
@@ -125,7 +49,7 @@ async def test_a_recording_at_full_speed_arrives_whole(recordings: Path, tmp_pat
         Simulator(RecordedMarket(files), speed=None, start=Start(4)) as simulator,
         running(tmp_path, simulator, config) as run,
     ):
-        await run.until(lambda: simulator.ended.is_set() and run.synced_to_the_end(), within=60)
+        await run.until(lambda: simulator.ended.is_set() and run.synced_to_the_end(), within=300)
     readers = check_against_the_exchange(run)
     btc, eth = readers[BTC], readers["binance|ETH/USDT"]
     assert (btc.diffs, btc.trades) == (6495, 19904)
@@ -144,7 +68,7 @@ async def test_every_fault_is_seen_repaired_and_counted(tmp_path: Path, caplog: 
         running(tmp_path, simulator, replace(CONFIG, refresh_interval=0.5, stall_timeout=1.5)) as run,
     ):
         await run.until(lambda: run.stats.of(metrics.RESYNCS) == 2)
-        market = run.connection().markets["BTCUSDT"]
+        market = run.feed().markets["BTCUSDT"]
 
         async def hit(fault: Fault, counted: Callable[[], int]) -> None:
             before = counted()
@@ -189,7 +113,7 @@ async def test_trades_that_cannot_be_had_are_said_to_be_missing(tmp_path: Path, 
         running(tmp_path, simulator, CONFIG) as run,
     ):
         await run.until(lambda: run.stats.of(metrics.RESYNCS) == 2)
-        market = run.connection().markets["BTCUSDT"]
+        market = run.feed().markets["BTCUSDT"]
         await run.until(lambda: market.line.last is not None)
         simulator.inject(Fault("http", seconds=1.5, status=429))
         simulator.inject(Fault("skip", "BTCUSDT", "trade"))
@@ -247,3 +171,31 @@ async def test_only_unknown_symbols_is_an_error(tmp_path: Path):
             running(tmp_path, simulator, replace(CONFIG, symbols=("FOO/BAR",))) as run,
         ):
             await asyncio.wait_for(run.collector.run(), 10)
+
+
+@on_loop
+async def test_reads_in_batches_lose_nothing(tmp_path: Path):
+    config = replace(CONFIG, read_batch=0.05)
+    async with Simulator(synthetic(12), speed=4.0) as simulator, running(tmp_path, simulator, config) as run:
+        await run.until(lambda: simulator.ended.is_set() and run.synced_to_the_end())
+    btc = check_against_the_exchange(run)[BTC]
+    assert btc.resets == {"reconnect": 1}
+    pauses = sorted(b - a for a, b in pairwise(e.capture_ts for e in run.events()[BTC] if isinstance(e, Trade)))
+    assert pauses[-10] > 40_000_000, "frames come in batches"
+    run.log.close()
+
+
+@on_loop
+async def test_a_book_that_drifted_is_found_by_the_audit_at_its_very_update(tmp_path: Path):
+    config = replace(CONFIG, audit_interval=1.0)
+    async with Simulator(synthetic(60), speed=4.0) as simulator, running(tmp_path, simulator, config) as run:
+        await run.until(lambda: run.stats.of(metrics.RESYNCS) == 2)
+        await run.until(lambda: run.stats.of(metrics.AUDITS) >= 4)
+        assert run.stats.of(metrics.DRIFTED) == 0, "a true book is never held to be wrong"
+        market = run.feed().markets["BTCUSDT"]
+        market.sync.book.bids[min(market.sync.book.bids)] += 1.0
+        await run.until(lambda: market.sync.counts["mismatches"] == 1 and not market.sync.wants_snapshot)
+        await run.until(lambda: simulator.ended.is_set() and run.synced_to_the_end())
+    btc = check_against_the_exchange(run)[BTC]
+    assert btc.resets["mismatch"] == 1
+    run.log.close()

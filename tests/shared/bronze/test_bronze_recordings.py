@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from collector.binance import BinanceParser
+from collector.wire.binance import BinanceParser
 from fluxforge import batch, bronze
 from fluxforge import recordings as captures
 from fluxforge.events import AnyEvent, Event
@@ -23,12 +23,10 @@ MOST_BYTES = {"orderbook": 260, "trades": 28, "ticker": 24}
 
 def market(folder: Path) -> list[AnyEvent]:
     parser = BinanceParser("binance", collector="c", connection="x")
-    found = []
+    found: list[AnyEvent] = []
     lines = captures.read_binance_capture(sorted((folder / "binance_spot").glob("btcusdt_*.gz")))
     for line in itertools.islice(lines, MESSAGES):
-        event = parser.parse(line.frame, line.receive_ns)
-        if isinstance(event, Event):
-            found.append(event)
+        found += [one for one in parser.parse(line.frame, line.receive_ns) if isinstance(one, Event)]
     return found
 
 

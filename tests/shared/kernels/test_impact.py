@@ -20,6 +20,7 @@ from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset
 from fluxforge.kernels.config import FeatureConfig
 from fluxforge.kernels.features import FeatureKernel
 from fluxforge_cli.importer.binance_capture import read as read_capture
+from reference import golden
 from reference.naive_features import feature_rows
 from reference.naive_impact import covariance, slope, vpin
 
@@ -63,11 +64,10 @@ def last(events: Sequence[AnyEvent], **options: Any) -> dict[str, Any]:
 
 class TestGolden:
     def test_vpin_splits_trades_across_buckets(self) -> None:
-        flow = [(1.5, 1), (0.5, -1), (3.0, -1), (1.0, 1)]
-        events = [trade(i, 100, *one) for i, one in enumerate(flow)]
+        events = [trade(i, 100, *one) for i, one in enumerate(golden.VPIN_FLOW)]
         found = last([*events, book(9, 99, 101)], vpin_buckets=6, vpin_volume=1.0)
-        assert found["vpin"] == pytest.approx(5 / 6, rel=1e-15)
-        assert vpin(flow, 1.0, 6) == pytest.approx(5 / 6, rel=1e-15)
+        assert found["vpin"] == pytest.approx(golden.VPIN, rel=1e-15)
+        assert vpin(golden.VPIN_FLOW, 1.0, 6) == pytest.approx(golden.VPIN, rel=1e-15)
         assert last([*events, book(9, 99, 101)], vpin_buckets=7)["vpin"] is None
 
     @pytest.mark.parametrize(("side", "expected"), [(1, 1.0), (-1, 1.0), (0, 0.0)])

@@ -5,20 +5,23 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from fluxforge import catalogue
-from fluxforge.batch import EventBatch, build
+from fluxforge.batch import EVENT, EventBatch, build
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Reset, Trade
 from fluxforge.kernels import layout
 from fluxforge.kernels.bars import BarKernel
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.kernels.features import FeatureKernel
+from kernel_stress import Market
 
 S = 1_000_000_000
 START = 1_700_000_000 * S
@@ -117,6 +120,50 @@ def test_the_book_is_a_sorted_dict(changes: list[tuple[str, int, float]], per_ev
             assert have == want
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([300, 2000, 5000]), st.sampled_from([0.2, 0.5, 0.8]))
+def test_a_deep_book_is_a_sorted_dict(seed: int, depth: int, removed: float) -> None:
+    """Up to 5,000 levels a side, changed near the touch and far from it, emptied of tombstones and filled again."""
+    rng = random.Random(seed)
+    sides: tuple[dict[float, float], ...] = tuple(
+        {20_000.0 + sign * (2 * k + 1): 1.0 + k for k in range(depth)} for sign in (-1, 1)
+    )
+    kernel = FeatureKernel(FeatureConfig(horizons=(1,)))
+    events: list[AnyEvent] = [snapshot(START, *sides)]
+    for at in range(1, 40):
+        changes = []
+        for side, sign in zip(sides, (-1, 1), strict=True):
+            changes.append([])
+            middle = rng.choice([0, 0, depth // 2, depth])
+            for _ in range(rng.choice([0, 1, 20, 400])):
+                price = 20_000.0 + sign * (1 + abs(middle + rng.randint(-300, 300)))
+                size = 0.0 if rng.random() < removed and len(side) > 1 else rng.randint(1, 99) / 10
+                side.pop(price, None)
+                if size:
+                    side[price] = size
+                changes[-1].append((price, size))
+        time = START + at * S
+        events.append(BookDelta(**NAMES, ts=time, capture_ts=time, bids=levels(changes[0]), asks=levels(changes[1])))
+    out = kernel.run(batch(kernel, events))
+    assert len(out.values) == len(events)
+    assert known_levels(kernel) == [sorted(side.items(), reverse=k == 0) for k, side in enumerate(sides)]
+    names = catalogue.columns(kernel.config)
+    assert out.values[-1, names.index("book_depth")] == min(map(len, sides))
+
+
+def known_levels(kernel: FeatureKernel) -> list[list[tuple[float, float]]]:
+    """Both sides of the first key's book, best first."""
+    record = kernel.arena.record(0)
+    found = []
+    for side, sign in ((layout.SIDE_BID, 1.0), (layout.SIDE_ASK, -1.0)):
+        place, capacity, used, _ = record[side : side + 4].tolist()
+        keys, sizes = (record[place + k * capacity :][:used].view(np.float64) for k in range(2))
+        live = sizes != 0.0
+        pairs = zip((sign * keys[live]).tolist(), sizes[live].tolist(), strict=True)
+        found.append(list(pairs)[::-1])
+    return found
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_batch_may_be_cut_anywhere(seed: int) -> None:
     events = history(seed, 90)
@@ -139,35 +186,64 @@ def test_a_batch_may_be_cut_anywhere(seed: int) -> None:
         assert whole.arena.save(0) == cut.arena.save(0), "the state's bytes depend on where batches were cut"
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: FeatureKernel(FeatureConfig(horizons=(1, 3))), lambda: BarKernel(BarConfig())]
+MAKES = (
+    lambda: FeatureKernel(FeatureConfig(horizons=(1, 3))),
+    lambda: FeatureKernel(FeatureConfig(horizons=(1, 3), hf_emit_interval=0.0, impact_window=20)),
+    lambda: BarKernel(BarConfig(durations=(1, 5), information=(("tick", "default", 3.0), ("volume", "default", 2.0)))),
 )
-def test_a_restored_record_goes_on_bit_for_bit(make: object) -> None:
-    """A snapshot without the book, the book rebuilt from its BookSnapshot: the rows are the same bytes."""
-    events = history(5, 120)
+
+
+def odd_market(seed: int, count: int) -> EventBatch:
+    """One key's events, good ones and all that can be wrong with one."""
+    market, levels = Market(random.Random(seed), wild=False), []
+    events = np.zeros(count, EVENT)
+    for i, event in enumerate(events):
+        event["offset"] = i
+        levels += market.fill(event, len(levels))
+    return EventBatch(events, np.array(levels))
+
+
+@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_restored_record_goes_on_bit_for_bit(make: object, seed: int) -> None:
+    """Cut anywhere, and again: saved with its book or without, what follows the cut is the same bytes.
+
+    A record with its book is re-read from the cut or from its BookSnapshot, one without from its BookSnapshot.
+    """
     assert callable(make)
-    for stop in (1, 57, len(events) // 2, len(events) - 3):
-        first = make()
-        first.run(batch(first, events[:stop]))
-        saved = first.arena.save(0)
-        rebuild = int(first.arena.record(0)[layout.BOOK_OFFSET])
-        second = make()
-        second.arena.restore(KEY, saved, stop)
-        out_second = second.run(batch(second, events[rebuild:], rebuild))
-        out_first = first.run(batch(first, events[stop:], stop))
-        for a, b in zip(out_first, out_second, strict=True):
-            names = [n for n in a.dtype.names or () if n != "event"]
-            assert all(a[n].tobytes() == b[n].tobytes() for n in names)
-            assert names or a.tobytes() == b.tobytes()
-        out_a, out_b = (k.run(batch(k, [snapshot_like(events)], len(events))) for k in (first, second))
-        for a, b in zip(out_a, out_b, strict=True):
-            assert a.tobytes() == b.tobytes()
+    whole = make()
+    events = batch(whole, history(seed, 60)) if seed % 2 else odd_market(seed, 400)
+    count, slot = len(events.events), whole.arena.slot(KEY)
+    assert slot == 0
+    expected = outputs(whole.run(events), 0)
+    assert len(expected[0]) > 20
+    rng = random.Random(seed)
+    for _ in range(8):
+        kernel, found = make(), []
+        kernel.arena.slot(KEY)
+        start = at = 0
+        for stop in (*sorted(rng.sample(range(count + 1), 3)), count):
+            found.append(outputs(kernel.run(EventBatch(events.events[start:stop], events.levels)), start, at))
+            book, from_the_cut = rng.choice([(True, True), (True, False), (False, False)])
+            newest = int(kernel.arena.record(slot)[layout.BOOK_OFFSET])
+            saved = kernel.arena.save(slot, book=book)
+            kernel = make()
+            kernel.arena.restore(KEY, saved, stop)
+            at, start = stop, stop if from_the_cut or newest < 0 else newest
+        for k, part in enumerate(expected):
+            assert b"".join(one[k].tobytes() for one in found) == part.tobytes()
 
 
-def snapshot_like(events: Sequence[AnyEvent]) -> AnyEvent:
-    """One more second of the same market."""
-    time = events[-1].capture_ts + S
-    return snapshot(time, {99.0: 5.0, 98.5: 2.0}, {101.0: 3.0, 101.5: 1.0})
+def outputs(out: Sequence[NDArray[Any]], start: int, at: int = 0) -> list[NDArray[Any]]:
+    """What a run over the events from `start` on yielded, events counted from the first; none may come before `at`."""
+    found = []
+    for part in out:
+        moved = part.copy()
+        if moved.dtype.names:
+            moved["event"] += start
+            assert not len(moved) or moved["event"].min() >= at
+        found.append(moved)
+    return found
 
 
 def test_a_spike_leaves_no_trace() -> None:

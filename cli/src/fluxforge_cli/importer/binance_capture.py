@@ -15,12 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.binance import BinanceParser, Reply, RestBook
 from collector.book_sync import BookSync
 from collector.identity import Identity
+from collector.wire import Found, RestBook
+from collector.wire.binance import BinanceParser
 from fluxforge.clock import NS
 from fluxforge.errors import FluxForgeError, FrameError, SegmentError
-from fluxforge.events import AnyEvent, BookDelta
+from fluxforge.events import AnyEvent, BookDelta, Ticker, Trade
 from fluxforge.recordings import read_lines
 from fluxforge_cli.importer.line import COLLECTOR, Line
 
@@ -120,10 +121,12 @@ class Stream:
         if not stamp.isdigit():
             raise FrameError("no capture line", frame=text, hint="expected '<receive ns> <json>'")
         now = int(stamp)
-        event = self._parser.parse(frame, now)
+        return [event for found in self._parser.parse(frame, now) for event in self._take(found, frame, now)]
+
+    def _take(self, event: Found, frame: bytes, now: int) -> list[AnyEvent]:
         if isinstance(event, RestBook):
             return self._sync.snapshot(event, now)
-        if event is None or isinstance(event, Reply):
+        if not isinstance(event, (BookDelta, Trade, Ticker)):
             return []
         if event.native != self._native:
             raise FrameError(f"{event.native} in a capture of {self._native}", frame=frame)

@@ -10,7 +10,6 @@ from fluxforge.kernels.config import BarConfig
 from fluxforge.kernels.outputs import BarOutput
 from fluxforge.log import Headers, Output
 from fluxforge.processor import Decoded
-from fluxforge.rows import Market
 from fluxforge.topics import Topics
 
 ROLE = "bars"
@@ -48,8 +47,7 @@ class BarProcessor:
             yield from self._late(result, decoded)
 
     def _bars(self, result: BarOutput, decoded: Decoded) -> Iterator[Output]:
-        events = [decoded.events[i] for i in result.bars["event"].tolist()]
-        markets = [Market(event.exchange, event.symbol, event.source) for event in events]
+        markets = decoded.markets(result.bars["event"])
         columns = rows.bar_columns(result, decoded.batch, decoded.partitions)
         for market, row in zip(markets, rows.to_rows(columns, markets), strict=True):
             value = rows.encode(row, self._format)
@@ -57,7 +55,7 @@ class BarProcessor:
 
     def _late(self, result: BarOutput, decoded: Decoded) -> Iterator[Output]:
         for event, missed in result.late.tolist():
-            record = decoded.records[event]
+            record = decoded.record(event)
             durations = [str(d) for i, d in enumerate(self._config.durations) if missed >> i & 1]
             metrics.LATE.labels(ROLE).inc()
             reason = f"late for bars of {','.join(durations)} s"

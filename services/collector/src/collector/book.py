@@ -36,6 +36,16 @@ class Book:
         bid, ask = self.best()
         return bid is not None and ask is not None and bid >= ask
 
+    def truncate(self, depth: int) -> tuple[bytes, bytes]:
+        """Drop what lies behind the best `depth` levels of each side; the deletions, as a delta has them."""
+        bids = sorted(self.bids, reverse=True)[depth:] if len(self.bids) > depth else ()
+        asks = sorted(self.asks)[depth:] if len(self.asks) > depth else ()
+        for price in bids:
+            del self.bids[price]
+        for price in asks:
+            del self.asks[price]
+        return pack([(price, 0.0) for price in bids]), pack([(price, 0.0) for price in asks])
+
     def packed(self) -> tuple[bytes, bytes]:
         """Both sides, best first."""
         return pack(sorted(self.bids.items(), reverse=True)), pack(sorted(self.asks.items()))

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterable
 
 import aiohttp
 
-from collector.binance_rest import BinanceRest
 from collector.collect import native_config, require_exchanges
 from collector.native import listed_symbols
 from collector.repairs import say
@@ -45,9 +44,9 @@ async def _native(name: str, section: NativeExchange, settings: Settings) -> str
     config = native_config(name, section, settings)
     try:
         async with aiohttp.ClientSession() as http:
-            markets = await BinanceRest(http, config.endpoints).markets()
+            markets = await config.venue.rest(http).markets()
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise _unreachable(name, config.endpoints.rest, say(error)) from error
+        raise _unreachable(name, config.venue.endpoints.rest, say(error)) from error
     listed = listed_symbols(config, markets)
     return f"{name}: reached, {len(listed)} of {len(section.symbols)} symbols are listed"
 
@@ -55,8 +54,8 @@ async def _native(name: str, section: NativeExchange, settings: Settings) -> str
 async def _ccxt(name: str, section: CcxtExchange, settings: Settings) -> str:
     import ccxt  # noqa: PLC0415  only where it is wanted
 
-    from collector.ccxt_exchange import listed, make_exchange  # noqa: PLC0415
-    from collector.ccxt_settings import ccxt_config  # noqa: PLC0415
+    from collector.ccxt_source.exchange import listed, make_exchange  # noqa: PLC0415
+    from collector.ccxt_source.settings import ccxt_config  # noqa: PLC0415
 
     config = ccxt_config(name, section, settings)
     exchange = make_exchange(config)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from collector.binance import ENDPOINTS, Endpoints
-from collector.connection import NativeConfig
+from collector.continuation import last_trades
+from collector.feed import NativeConfig
 from collector.native import NativeCollector
 from collector.pipeline import Pipeline
 from collector.stats import Stats
+from collector.venues import venue_of
 from fluxforge import metrics
 from fluxforge.clock import Clock
 from fluxforge.errors import ConfigError
+from fluxforge.events import Trade
 from fluxforge.log import Log
 from fluxforge.settings import NativeExchange, Settings
 
@@ -36,11 +38,14 @@ async def collect(settings: Settings, log: Log, stop: asyncio.Event, clock: Cloc
     require_exchanges(settings)
     stats = Stats()
     capacity = settings.ingestion.queue_size
-    pipeline = Pipeline(log.appender(), settings.topic_names().raw, stats=stats, capacity=capacity)
+    names = settings.topic_names()
+    wire = names.wire if settings.ingestion.capture_wire else None
+    pipeline = Pipeline(log.appender(), names.raw, stats=stats, capacity=capacity, wire_topic=wire)
     metrics.QUEUE_CAPACITY.set(capacity)
     writing = asyncio.create_task(pipeline.run())
-    reporting = asyncio.create_task(_report(pipeline, stats, settings.ingestion.stats_interval))
-    running = [asyncio.create_task(source.run()) for source in sources(settings, pipeline, stats, clock)]
+    reporting = asyncio.create_task(_report(pipeline, stats, clock, settings.ingestion.stats_interval))
+    resume = await _left_off(settings, log, clock)
+    running = [asyncio.create_task(source.run()) for source in sources(settings, pipeline, stats, clock, resume)]
     try:
         await _supervise(running, stop, writing)
     finally:
@@ -48,6 +53,8 @@ async def collect(settings: Settings, log: Log, stop: asyncio.Event, clock: Cloc
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         reporting.cancel()
+        for page in pipeline.ledger.close(clock.now()):
+            pipeline.offer(page)
         pipeline.close()
         await writing
         stats.publish()
@@ -59,33 +66,47 @@ def require_exchanges(settings: Settings) -> None:
     """Raises ConfigError where no exchange is configured."""
     if not settings.native and not settings.ccxt.exchanges:
         raise ConfigError(
-            "no exchange is configured", hint="add binance, binanceus or ccxt.exchanges to config.yaml, with symbols"
+            "no exchange is configured", hint="add binance, coinbase… or ccxt.exchanges to config.yaml, with symbols"
         )
 
 
-def sources(settings: Settings, pipeline: Pipeline, stats: Stats, clock: Clock) -> Iterable[Source]:
-    """One source per configured exchange. ccxt is imported only where it is wanted: it costs 100 MB."""
+async def _left_off(settings: Settings, log: Log, clock: Clock) -> dict[str, Trade]:
+    """The newest trades in the log that this collector's native adapters wrote."""
+    names = [name for name, section in settings.native.items() if "trades" in section.channels]
+    if not names:
+        return {}
+    topic = settings.topic_names().raw
+    return await asyncio.to_thread(last_trades, log, topic, settings.collector.id, names, clock.now())
+
+
+def sources(
+    settings: Settings, pipeline: Pipeline, stats: Stats, clock: Clock, resume: Mapping[str, Trade]
+) -> Iterable[Source]:
+    """One source per configured exchange; `resume` as in `collector.feed.Feed`.
+
+    ccxt is imported only where it is wanted: it costs 100 MB.
+    """
     for name, section in settings.native.items():
-        yield NativeCollector(native_config(name, section, settings), pipeline, stats, clock)
+        yield NativeCollector(native_config(name, section, settings), pipeline, stats, clock, resume)
     if settings.ccxt.exchanges:
-        from collector.ccxt_pro import CcxtCollector  # noqa: PLC0415
-        from collector.ccxt_settings import ccxt_config  # noqa: PLC0415
+        from collector.ccxt_source import CcxtCollector  # noqa: PLC0415
+        from collector.ccxt_source.settings import ccxt_config  # noqa: PLC0415
 
         for name, exchange in settings.ccxt.exchanges.items():
             yield CcxtCollector(ccxt_config(name, exchange, settings), pipeline, stats, clock)
 
 
 def native_config(name: str, section: NativeExchange, settings: Settings) -> NativeConfig:
-    """The native adapter's plain arguments; base URLs of the settings go before the exchange's own."""
-    own = ENDPOINTS[name]
+    """The native adapter's plain arguments. Raises ConfigError."""
     return NativeConfig(
-        exchange=name,
+        venue=venue_of(name, section),
         symbols=section.symbols,
         channels=section.channels,
-        endpoints=Endpoints(section.rest or own.rest, section.ws or own.ws, own.api),
         collector=settings.collector.id,
         stall_timeout=settings.collector.stall_timeout,
         refresh_interval=settings.collector.refresh_interval,
+        audit_interval=settings.collector.audit_interval,
+        read_batch=settings.collector.read_batch_ms / 1000,
     )
 
 
@@ -110,14 +131,16 @@ async def _supervise(running: list[asyncio.Task[None]], stop: asyncio.Event, wri
         stopping.cancel()
 
 
-async def _report(pipeline: Pipeline, stats: Stats, interval: float) -> None:
-    """Gauges each second, a line of statistics each `interval` s."""
+async def _report(pipeline: Pipeline, stats: Stats, clock: Clock, interval: float) -> None:
+    """Gauges and what is due of the ledger each second, a line of statistics each `interval` s."""
     loop = asyncio.get_running_loop()
     said = loop.time()
     while True:
         await asyncio.sleep(1.0)
         stats.publish()
         metrics.QUEUE.set(len(pipeline))
+        for page in pipeline.ledger.due(clock.now()):
+            pipeline.offer(page)
         if loop.time() - said >= interval:
             said = loop.time()
             _log.info("%s", stats.line(len(pipeline)))

@@ -16,9 +16,9 @@ from fluxforge.events import (
     BookSnapshot,
     Coverage,
     Reset,
-    ResetReason,
     Ticker,
     Trade,
+    Wire,
 )
 
 HOUR = 3600 * NS
@@ -27,7 +27,6 @@ DARK_AFTER = 5 * NS // 2
 SETTLE = 15 * NS
 """An hour is written this long after its end: events may be held back for 10 s while missed trades are fetched."""
 _FURTHEST_MS = 60_000
-_BREAKS = {str(reason) for reason in (ResetReason.GAP, ResetReason.CHECKSUM)}
 
 
 class Ledger:
@@ -44,6 +43,8 @@ class Ledger:
 
     def saw(self, event: AnyEvent) -> None:
         """An event goes to the log."""
+        if isinstance(event, Coverage | Wire):
+            return
         page = self._pages.get(event.key)
         if page is None:
             page = self._pages[event.key] = _Page(_identity_of(event), event.capture_ts)
@@ -108,7 +109,6 @@ class _Page:
             counts["tickers"] += 1
         elif isinstance(event, Reset):
             counts["resets"] += 1
-            counts["gaps"] += event.reason in _BREAKS
             counts["holes"] += event.incomplete
             return
         else:

@@ -1,14 +1,19 @@
-"""One symbol of one native adapter: book and trades in one order. Pure; its shell does the fetching."""
+"""One symbol: book and trades in one order. Pure; its shell does the fetching."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
-from collector.binance import RestBook
-from collector.book_sync import BookSync
+from collector.book_sync import BookSync, Summing
 from collector.identity import Identity, Stamp
+from collector.patience import Patience
 from collector.trade_line import TradeLine
-from fluxforge.events import AnyEvent, BookDelta, Heartbeat, Reset, ResetReason, Trade
+from collector.wire import Checksum, Gap, RestBook, Void
+from fluxforge.clock import NS
+from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, ResetReason, Trade
+
+Taken = AnyEvent | Checksum | Gap | Void
+"""What a parser finds of one symbol."""
 
 
 class Market:
@@ -16,21 +21,33 @@ class Market:
 
     channels  what is followed: orderbook, trades, ticker
     skew      the connection's clock skew, ns
+    summing, streamed  see `BookSync`
+    stall     s without an update after which a busy book on a living connection is stale
     """
 
-    def __init__(self, identity: Identity, channels: Collection[str], skew: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        channels: Collection[str],
+        skew: Callable[[], int],
+        *,
+        summing: Summing | None = None,
+        streamed: bool = False,
+        stall: float = 20.0,
+    ) -> None:
         self.identity = identity
         self.key = f"{identity['exchange']}|{identity['symbol']}"
-        self.sync = BookSync(identity, skew)
+        self.sync = BookSync(identity, skew, summing=summing, streamed=streamed)
         self.line = TradeLine(self._new_reset)
-        self._follows_books = "orderbook" in channels
+        self.follows_books = "orderbook" in channels
         self._follows_trades = "trades" in channels
         self._skew = skew
         self._now = 0
+        self._books = Patience(stall, 0.0)
 
     @property
     def wants_snapshot(self) -> bool:
-        return self._follows_books and self.sync.wants_snapshot
+        return self.follows_books and self.sync.wants_snapshot
 
     @property
     def holding(self) -> bool:
@@ -42,21 +59,45 @@ class Market:
         self._now = now
         self.identity = identity
         self.sync.reconnect(identity)
+        self._books.opened(now / NS)
         return self.line.reconnect(now, expect_trades=self._follows_trades)
 
-    def take(self, event: AnyEvent, now: int) -> list[AnyEvent]:
-        """A parsed event."""
-        if isinstance(event, BookDelta):
-            return self._pass(self.sync.diff(event), now)
-        return self.line.take(event, now)
+    def take(self, found: Taken, now: int) -> list[AnyEvent]:
+        """What the parser found."""
+        if isinstance(found, BookDelta):
+            self._books.heard(now / NS)
+            return self._pass(self.sync.diff(found), now)
+        if isinstance(found, BookSnapshot):
+            self._books.heard(now / NS)
+            return self._pass(self.sync.whole(found), now)
+        if isinstance(found, Checksum):
+            return self._pass(self.sync.checksum(found, now), now)
+        if isinstance(found, Gap):
+            return self._pass([self.sync.gap(now, found.detail)], now)
+        return self.line.take(found, now)
+
+    def past(self, trades: Sequence[Trade], now: int) -> list[AnyEvent]:
+        """Past trades, by rising id, as a subscription begins with."""
+        self._now = now
+        return self.line.past(trades, now)
 
     def snapshot(self, found: RestBook, now: int) -> list[AnyEvent]:
         """A REST depth snapshot."""
         return self._pass(self.sync.snapshot(found, now), now)
 
+    def answer(self, found: RestBook, now: int) -> list[AnyEvent]:
+        """The REST depth snapshot of an audit."""
+        return self._pass(self.sync.answer(found, now), now)
+
     def tick(self, now: int) -> list[AnyEvent]:
-        """About once a second."""
-        return self._pass([*self.sync.settle(now), *self.sync.check(now)], now)
+        """About once a second, on a living connection."""
+        out = [*self.sync.settle(now), *self.sync.check(now)]
+        if self.follows_books and self._books.busy and self._books.expired(now / NS):
+            silence = self._books.silence(now / NS)
+            self._books.opened(now / NS)
+            if not self.sync.wants_snapshot:
+                out.append(self.sync.stale(now, f"no update for {silence:.1f} s on a living connection"))
+        return self._pass(out, now)
 
     def restate(self, now: int, *, refresh: bool) -> list[AnyEvent]:
         """The synced book, if it is one."""

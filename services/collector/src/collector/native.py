@@ -1,66 +1,97 @@
 """A native adapter: WebSocket connections to one exchange, their books and trades kept whole.
 
     NativeCollector ── lists the markets, deals the symbols out to connections
-      └─ Connection ── socket, reconnects, watchdog, heartbeats; fetches snapshots and missed trades
-           └─ Market ── one symbol, pure: book, trades, order
+      └─ Connection ── socket: connects, subscribes, reads, watches
+           └─ Feed ── frames → markets → pipeline; heartbeats, restatements, audits; `Repairs` fetches what is missing
+                └─ Market ── one symbol, pure: book (BookSync), trades (TradeLine), order
 
-Binance speaks it today; everything that is Binance's is in binance.py and binance_rest.py.
+What is an exchange's own is in its `collector.venues` module (where, what to send, REST) and its `collector.wire`
+parser (frames → events).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 import aiohttp
 
 from collector.backoff import Backoff
-from collector.binance_rest import BinanceRest
-from collector.connection import Connection, NativeConfig
-from collector.pipeline import Pipeline
-from collector.repairs import say
+from collector.connection import Connection
+from collector.feed import NativeConfig
+from collector.pipeline import Origin, Pipeline
+from collector.repairs import FAILURES, say
 from collector.stats import Stats
 from collector.symbols import native_of
+from collector.venue import Rest
 from fluxforge.clock import Clock
-from fluxforge.errors import MarketDataError, UnknownSymbol
+from fluxforge.errors import UnknownSymbol
+from fluxforge.events import Trade
 
 _log = logging.getLogger(__name__)
-_FAILURES = (aiohttp.ClientError, OSError, TimeoutError, MarketDataError)
 
 
 class NativeCollector:
-    """Everything configured of one exchange."""
+    """Everything configured of one exchange; `resume` as in `Feed`."""
 
-    def __init__(self, config: NativeConfig, pipeline: Pipeline, stats: Stats, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: NativeConfig,
+        pipeline: Pipeline,
+        stats: Stats,
+        clock: Clock,
+        resume: Mapping[str, Trade] | None = None,
+    ) -> None:
         self._config, self._pipeline, self._stats, self._clock = config, pipeline, stats, clock
+        self._resume = resume or {}
         self.connections: list[Connection] = []
 
     async def run(self) -> None:
         """Collect until cancelled. Raises UnknownSymbol when the exchange lists none of the symbols."""
-        async with aiohttp.ClientSession() as http:
-            rest = BinanceRest(http, self._config.endpoints)
+        async with aiohttp.ClientSession(trace_configs=[self._answers()]) as http:
+            rest = self._config.venue.rest(http)
             listed = listed_symbols(self._config, await self._markets(rest))
-            size = self._config.symbols_per_connection
+            size = self._config.venue.batch
             names = list(listed)
             for at in range(0, len(names), size):
                 dealt = {native: listed[native] for native in names[at : at + size]}
                 self.connections.append(
                     Connection(
-                        self._config, dealt, http, rest, pipeline=self._pipeline, stats=self._stats, clock=self._clock
+                        self._config,
+                        dealt,
+                        http,
+                        rest,
+                        pipeline=self._pipeline,
+                        stats=self._stats,
+                        clock=self._clock,
+                        resume=self._resume,
                     )
                 )
             async with asyncio.TaskGroup() as group:
                 for connection in self.connections:
                     group.create_task(connection.run())
 
-    async def _markets(self, rest: BinanceRest) -> dict[str, str]:
+    def _answers(self) -> aiohttp.TraceConfig:
+        """REST answers go where captured frames go."""
+        trace = aiohttp.TraceConfig()
+        origin = Origin(self._config.venue.name, self._config.venue.name, self._config.collector)
+
+        async def answered(_: object, __: object, chunk: aiohttp.TraceResponseChunkReceivedParams) -> None:
+            self._pipeline.capture(origin, "", self._clock.now(), chunk.chunk, chunk.url.path_qs)
+
+        trace.on_response_chunk_received.append(answered)
+        return trace
+
+    async def _markets(self, rest: Rest) -> dict[str, str]:
         backoff = Backoff()
         while True:
             try:
                 return await rest.markets()
-            except _FAILURES as error:
+            except FAILURES as error:
                 wait = backoff.next()
-                _log.warning("%s: no list of markets yet, again in %.1f s: %s", self._config.exchange, wait, say(error))
+                name = self._config.venue.name
+                _log.warning("%s: no list of markets yet, again in %.1f s: %s", name, wait, say(error))
                 await asyncio.sleep(wait)
 
 
@@ -73,7 +104,7 @@ def listed_symbols(config: NativeConfig, markets: dict[str, str]) -> dict[str, s
     unknown: UnknownSymbol | None = None
     for symbol in config.symbols:
         try:
-            native = native_of(symbol, markets, config.exchange)
+            native = native_of(symbol, markets, config.venue.name)
             listed[native] = markets[native]
         except UnknownSymbol as error:
             _log.error("%s", error)

@@ -23,10 +23,16 @@ class Patience:
         self._silent_so_far = True
         self._replaced_a_stalled_one = False
         self._recent = 0.0
+        self._counted_at = now
+        self._uncounted = 0
 
     @property
     def busy(self) -> bool:
         """Whether data came about once a second or more, as of the last."""
+        if self._uncounted:
+            decay = exp((self._counted_at - self._last) / WINDOW_S)
+            self._recent = self._recent * decay + self._uncounted
+            self._counted_at, self._uncounted = self._last, 0
         return self._recent > WINDOW_S
 
     @property
@@ -40,12 +46,12 @@ class Patience:
         self._silent_so_far = True
 
     def heard(self, now: float) -> None:
-        """Data came."""
+        """Data came; what it says of the pace is worked out when somebody asks, a few times a second."""
         if self._silent_so_far and self._replaced_a_stalled_one:
             self._learn(silent=now - self._opened > QUICK_S)
             self._replaced_a_stalled_one = False
         self._silent_so_far = False
-        self._recent = self._recent * exp((self._last - now) / WINDOW_S) + 1.0
+        self._uncounted += 1
         self._last = now
 
     def silence(self, now: float) -> float:
@@ -57,7 +63,7 @@ class Patience:
         if self.silence(now) <= self.limit:
             return False
         if self._silent_so_far:
-            self._recent = 0.0
+            self._recent, self._uncounted = 0.0, 0
             self._learn(silent=True)
         self._replaced_a_stalled_one = True
         return True

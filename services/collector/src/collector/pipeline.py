@@ -1,10 +1,11 @@
-"""From the sockets' loop to the log: a bounded queue and one writing thread.
+"""From the sockets' loop to the log: a bounded queue, and a thread that waits where the log makes one wait.
 
 The policy, by the number of events waiting:
 
     below capacity      everything is taken
-    from capacity on    book updates and tickers are shed: the first one of a key becomes Reset(overflow), the rest are
-                        counted, until a whole book of that key finds room again (less than half the capacity)
+    from capacity on    book updates, tickers and captured frames are shed: the first book update of a key becomes
+                        Reset(overflow), the rest are counted, until a whole book of that key finds room again (less
+                        than half the capacity)
     from 2 × capacity   heartbeats and refreshes are shed too, and the sockets must wait for `room`
 
 Trades, Resets and whole books of new connections are never dropped.
@@ -18,13 +19,15 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
+from typing import NamedTuple
 
 from collector.backoff import Backoff
+from collector.ledger import Ledger
 from collector.stats import Stats
 from fluxforge import codec, metrics
 from fluxforge.clock import MS
 from fluxforge.errors import LogError, LogUnavailable
-from fluxforge.events import KIND_OF, AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, ResetReason, Ticker
+from fluxforge.events import KIND_OF, AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, ResetReason, Ticker, Wire
 from fluxforge.log import Appender, Output
 
 _log = logging.getLogger(__name__)
@@ -33,12 +36,23 @@ CLOSE_S = 30.0
 _KIND_NAMES = {cls: kind.name.lower() for cls, kind in KIND_OF.items()}
 
 
+class Origin(NamedTuple):
+    """Whose frames: fields of `fluxforge.events.Event`."""
+
+    exchange: str
+    source: str
+    collector: str
+
+
 class Pipeline:
     """Hands events to an Appender without ever blocking the event loop.
 
     capacity  events waiting from which on load is shed
     chunk     events handed to the writing thread at once
     linger    s that a first event waits for company: wake-ups cost more than events
+    at_once   records pending in the log up to which handing over more cannot wait, and needs no thread
+    wire_topic  where what the exchanges send goes untouched; None: nowhere
+    ledger    what of each key was offered, and what was shed
     """
 
     def __init__(
@@ -51,11 +65,15 @@ class Pipeline:
         fmt: codec.Format = "msgpack",
         chunk: int = 2_000,
         linger: float = 0.005,
+        at_once: int = 5_000,
+        wire_topic: str | None = None,
     ) -> None:
         self.shedding: set[str] = set()
         self.rejected = 0
         self._appender, self._topic, self._fmt = appender, topic, fmt
         self._stats, self._capacity, self._chunk, self._linger = stats, capacity, chunk, linger
+        self._at_once, self._wire_topic = at_once, wire_topic
+        self.ledger = Ledger()
         self._queue: deque[AnyEvent] = deque()
         self._in_flight = 0
         self._wake = asyncio.Event()
@@ -85,9 +103,30 @@ class Pipeline:
     def offer(self, event: AnyEvent) -> bool:
         """Queue one event; false where it was shed."""
         if self._must_shed(event):
+            self.ledger.count(event.key, "shed")
             return False
+        self.ledger.saw(event)
         self._push(event)
         return True
+
+    def capture(self, origin: Origin, connection: str, now: int, data: bytes, about: str = "") -> None:
+        """Queue what an exchange has sent, as it is, where that is wanted; `about` as in `fluxforge.events.Wire`."""
+        if self._wire_topic is not None:
+            exchange, source, collector = origin
+            self.offer(
+                Wire(
+                    exchange=exchange,
+                    symbol="",
+                    native="",
+                    source=source,
+                    collector=collector,
+                    connection=connection,
+                    ts=None,
+                    capture_ts=now,
+                    data=data,
+                    about=about,
+                )
+            )
 
     async def run(self) -> None:
         """Write until `close`. Raises LogUnavailable when the log does not answer any more even then."""
@@ -101,7 +140,10 @@ class Pipeline:
                 continue
             chunk = [self._queue.popleft() for _ in range(min(self._chunk, len(self._queue)))]
             self._in_flight = len(chunk)
-            await loop.run_in_executor(self._writer, self._write, chunk)
+            if rest := self._write_at_once(chunk):
+                await loop.run_in_executor(self._writer, self._write, rest)
+            else:
+                await asyncio.sleep(0)
             self._in_flight = 0
         await loop.run_in_executor(self._writer, self._appender.close)
         self._writer.shutdown(wait=False)
@@ -134,7 +176,7 @@ class Pipeline:
                     self.shedding.add(event.key)
                     self._push(_overflow(event, len(self)))
                 return over or shedding
-            case Ticker():
+            case Ticker() | Wire():
                 return over
             case Heartbeat():
                 return self.full
@@ -149,27 +191,45 @@ class Pipeline:
             self._wake.set()
         self._queue.append(event)
 
-    def _write(self, chunk: list[AnyEvent]) -> None:
-        for event in chunk:
-            value, headers = codec.encode(event, self._fmt), codec.headers(event)
-            output = Output(self._topic, event.key.encode(), value, headers, timestamp=event.capture_ts // MS)
-            self._append(output, event.key)
-
-    def _append(self, output: Output, key: str) -> None:
-        backoff = Backoff(0.1, 5.0)
-        while True:
+    def _write_at_once(self, chunk: list[AnyEvent]) -> list[AnyEvent]:
+        """On the loop, while the log keeps up: handing over only queues there. What it did not take."""
+        for at, event in enumerate(chunk):
+            if self._appender.pending() >= self._at_once:
+                return chunk[at:]
             try:
-                return self._appender.append(output)
-            except LogUnavailable as error:
-                if time.monotonic() > self._give_up_at:
-                    raise
-                wait = backoff.next()
-                _log.warning("the log does not answer, trying again in %.1f s: %s", wait, error)
-                time.sleep(wait)
-            except LogError:
-                self.rejected += 1
-                _log.exception("an event of %s could not be stored", key)
-                return None
+                self._append(event)
+            except LogUnavailable:
+                return chunk[at:]
+        return []
+
+    def _write(self, chunk: list[AnyEvent]) -> None:
+        """On the writing thread, waiting as long as it takes."""
+        backoff = Backoff(0.1, 5.0)
+        for event in chunk:
+            while True:
+                try:
+                    self._append(event)
+                    break
+                except LogUnavailable as error:
+                    if time.monotonic() > self._give_up_at:
+                        raise
+                    wait = backoff.next()
+                    _log.warning("the log does not answer, trying again in %.1f s: %s", wait, error)
+                    time.sleep(wait)
+            backoff.reset()
+
+    def _append(self, event: AnyEvent) -> None:
+        """Raises LogUnavailable; an event that can never be stored is counted and named."""
+        value, headers = codec.encode(event, self._fmt), codec.headers(event)
+        topic = self._wire_topic if self._wire_topic is not None and isinstance(event, Wire) else self._topic
+        output = Output(topic, event.key.encode(), value, headers, timestamp=event.capture_ts // MS)
+        try:
+            self._appender.append(output)
+        except LogUnavailable:
+            raise
+        except LogError:
+            self.rejected += 1
+            _log.exception("an event of %s could not be stored", event.key)
 
 
 def _overflow(event: BookDelta | BookSnapshot, waiting: int) -> Reset:

@@ -1,16 +1,16 @@
-"""What is fetched over REST to make a native connection's stream whole: depth snapshots and missed trades."""
+"""What is fetched or asked for to make a connection's stream whole: books, missed trades, snapshots for audits."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import aiohttp
 
 from collector.backoff import Backoff
-from collector.binance_rest import BinanceRest, RestError
 from collector.market import Market
+from collector.venue import Rest, RestError
 from fluxforge.clock import NS, Clock
 from fluxforge.errors import MarketDataError
 from fluxforge.events import AnyEvent, Trade
@@ -22,7 +22,14 @@ HOLD_S = 10.0
 GRACE_S = 3.0
 """A new connection gets at least this long to fetch them."""
 BOOKS_AT_ONCE = 2
-_FAILURES = (aiohttp.ClientError, OSError, TimeoutError, MarketDataError)
+RENEW_S = 5.0
+"""How long the stream has to bring the snapshots asked for."""
+RENEW_POLL_S = 0.05
+AUDIT_LEVELS = 500
+"""Levels a side of an audit's snapshot: enough for every feature, and cheap to ask for."""
+CACHED_S = 2.0
+"""An audit without sequence numbers begins this long before its request: answers may come from a cache."""
+FAILURES = (aiohttp.ClientError, OSError, TimeoutError, MarketDataError)
 
 
 class Repairs:
@@ -30,29 +37,41 @@ class Repairs:
 
     publish  takes a market, its events and the time (ns)
     parse    a trades answer, the native symbol and the time → trades
+    renew    asks for fresh snapshots of native symbols in the stream
     """
 
     def __init__(
         self,
         exchange: str,
-        rest: BinanceRest,
+        rest: Rest,
         clock: Clock,
         *,
         publish: Callable[[Market, list[AnyEvent], int], None],
         parse: Callable[[bytes, str, int], list[Trade]],
+        renew: Callable[[Sequence[str]], Awaitable[None]],
+        streamed: bool,
     ) -> None:
         self._exchange, self._rest, self._clock = exchange, rest, clock
-        self._publish, self._parse = publish, parse
+        self._publish, self._parse, self._renew, self._streamed = publish, parse, renew, streamed
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._books_gate = asyncio.Semaphore(BOOKS_AT_ONCE)
+        self._wanted: dict[str, Market] = {}
 
     def book(self, market: Market) -> None:
-        """Fetch the depth of a market that wants it."""
-        self._start("depth", market, self._fetch_book)
+        """Get a snapshot of a market that wants one."""
+        if self._streamed:
+            self._wanted[market.key] = market
+            self._start("snapshots", self._exchange, self._renew_books())
+        else:
+            self._start("depth", market.key, self._fetch_book(market))
 
     def trades(self, market: Market) -> None:
         """Fetch the trades that a market holds its events for."""
-        self._start("trades", market, self._fetch_trades)
+        self._start("trades", market.key, self._fetch_trades(market))
+
+    def audit(self, market: Market) -> None:
+        """Compare a market's book with a fresh REST snapshot."""
+        self._start("audit", market.key, self._audit(market))
 
     def give_up(self, market: Market, why: str, trades: Sequence[Trade] = ()) -> None:
         """Let what is held go, behind a Reset that says why trades are missing."""
@@ -67,19 +86,21 @@ class Repairs:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         self._running.clear()
+        self._wanted.clear()
 
-    def _start(self, what: str, market: Market, fetch: Callable[[Market], Coroutine[None, None, None]]) -> None:
-        if (what, market.key) in self._running:
+    def _start(self, what: str, name: str, fetch: Coroutine[None, None, None]) -> None:
+        if (what, name) in self._running:
+            fetch.close()
             return
-        task = asyncio.create_task(fetch(market))
-        self._running[what, market.key] = task
-        task.add_done_callback(lambda done: self._done(what, market, done))
+        task = asyncio.create_task(fetch)
+        self._running[what, name] = task
+        task.add_done_callback(lambda done: self._done(what, name, done))
 
-    def _done(self, what: str, market: Market, task: asyncio.Task[None]) -> None:
-        if self._running.get((what, market.key)) is task:
-            del self._running[what, market.key]
+    def _done(self, what: str, name: str, task: asyncio.Task[None]) -> None:
+        if self._running.get((what, name)) is task:
+            del self._running[what, name]
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("%s: fetching the %s of %s failed", self._exchange, what, market.key, exc_info=error)
+            _log.error("%s: fetching the %s of %s failed", self._exchange, what, name, exc_info=error)
 
     async def _fetch_book(self, market: Market) -> None:
         backoff = Backoff(0.25, 10.0)
@@ -87,14 +108,45 @@ class Repairs:
             wait = 0.0
             try:
                 async with self._books_gate:
-                    found = await self._rest.depth(market.identity["native"])
+                    found = await self._rest.book(market.identity["native"])
                 now = self._clock.now()
                 self._publish(market, market.snapshot(found, now), now)
-            except _FAILURES as error:
+            except FAILURES as error:
                 wait = error.retry_after if isinstance(error, RestError) else 0.0
                 _log.warning("%s: no depth snapshot of %s yet: %s", self._exchange, market.key, say(error))
             if market.wants_snapshot:
                 await asyncio.sleep(max(wait, backoff.next()))
+
+    async def _renew_books(self) -> None:
+        """One request for every book that wants a snapshot, until none does."""
+        backoff = Backoff(0.25, 10.0)
+        while wanting := [market for market in self._wanted.values() if market.wants_snapshot]:
+            self._wanted.clear()
+            await self._renew([market.identity["native"] for market in wanting])
+            until = self._clock.monotonic() + RENEW_S
+            while self._clock.monotonic() < until:
+                if not any(market.wants_snapshot for market in wanting):
+                    break
+                await asyncio.sleep(RENEW_POLL_S)
+            late = [market for market in wanting if market.wants_snapshot]
+            self._wanted |= {market.key: market for market in late}
+            if late:
+                await asyncio.sleep(backoff.next())
+
+    async def _audit(self, market: Market) -> None:
+        native = market.identity["native"]
+        market.sync.audit()
+        if not market.sync.wants_answer:
+            return
+        if self._streamed:
+            await asyncio.sleep(CACHED_S)
+        try:
+            async with self._books_gate:
+                found = await self._rest.book(native, AUDIT_LEVELS)
+            now = self._clock.now()
+            self._publish(market, market.answer(found, now), now)
+        except FAILURES as error:
+            _log.info("%s: no snapshot to compare %s with: %s", self._exchange, market.key, say(error))
 
     async def _fetch_trades(self, market: Market) -> None:
         deadline = self._deadline(market)
@@ -118,7 +170,7 @@ class Repairs:
                 if final:
                     deadline, why = 0.0, "the exchange gives no older ones"
                     continue
-            except _FAILURES as error:
+            except FAILURES as error:
                 why = say(error)
                 _log.warning("%s: missed trades of %s: %s", self._exchange, market.key, why)
             await asyncio.sleep(min(backoff.next(), max(deadline - self._clock.monotonic(), 0.0)))
@@ -126,7 +178,7 @@ class Repairs:
     async def _trades_since(self, market: Market, first: int) -> tuple[list[Trade], bool]:
         """Trades from id `first` on, by rising id; and whether asking again would not reach further back."""
         native = market.identity["native"]
-        pages = await self._rest.trades_since(native, first)
+        pages = await self._rest.trades_since(native, first, market.line.last_ts)
         now = self._clock.now()
         by_id = {int(trade.id): trade for body in pages.bodies for trade in self._parse(body, native, now)}
         return [by_id[number] for number in sorted(by_id)], pages.final

@@ -36,7 +36,8 @@ class _Listing(msgspec.Struct):
     symbol: str
     base: str = msgspec.field(name="baseAsset")
     quote: str = msgspec.field(name="quoteAsset")
-    status: str = "TRADING"
+    margin: str = msgspec.field(name="marginAsset", default="")
+    contract: str = msgspec.field(name="contractType", default="PERPETUAL")
 
 
 class _ExchangeInfo(msgspec.Struct):
@@ -46,15 +47,22 @@ class _ExchangeInfo(msgspec.Struct):
 _decode_info = msgspec.json.Decoder(_ExchangeInfo).decode
 
 
-def listing(body: bytes) -> dict[str, str]:
-    """Native → unified symbol of every market in an exchangeInfo answer.
+def listing(body: bytes, *, settled: bool = False) -> dict[str, str]:
+    """Native → unified symbol of every market in an exchangeInfo answer; `settled` as in `unify`.
 
     {"symbols":[{"symbol":"BTCUSDT","status":"TRADING","baseAsset":"BTC","quoteAsset":"USDT",…}]}
     """
     try:
-        return {each.symbol: f"{each.base}/{each.quote}" for each in _decode_info(body).symbols}
+        symbols = _decode_info(body).symbols
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FrameError(f"exchangeInfo does not parse: {error}", frame=bytes(body[:200])) from error
+    if not settled:
+        return {each.symbol: f"{each.base}/{each.quote}" for each in symbols}
+    return {
+        each.symbol: f"{each.base}/{each.quote}:{each.margin or each.quote}"
+        for each in symbols
+        if each.contract.endswith("PERPETUAL")
+    }
 
 
 def native_of(symbol: str, markets: Mapping[str, str], exchange: str) -> str:

@@ -1,8 +1,9 @@
 """One symbol's events in their order, with every trade exactly once: a pure state machine.
 
 Trade ids of a symbol rise by one. A hole in them, or a reconnect, holds the symbol's events back until the missing
-trades have been fetched over REST; then they go out first, flagged, and what was held follows. Nothing is ever
-published out of trade order, and a hole that could not be filled is a Reset(incomplete=True) in the log.
+trades are there: fetched over REST, or told by the exchange when a subscription begins. Then they go out first,
+flagged, and what was held follows. Nothing is ever published out of trade order, and a hole that could not be filled
+is a Reset(incomplete=True) in the log.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from collector.wire import Void
 from fluxforge.events import AnyEvent, Reset, ResetReason, Trade
 
 NewReset = Callable[[ResetReason, bool, str], Reset]
@@ -20,13 +22,15 @@ class TradeLine:
 
     new_reset  builds a Reset from reason, incomplete and detail
     counts     duplicates, gaps, backfilled, incomplete
+    last       id of the newest trade published, `last_ts` its time (ns) if the exchange gave one
     """
 
     def __init__(self, new_reset: NewReset) -> None:
         self.last: int | None = None
+        self.last_ts: int | None = None
         self.counts: Counter[str] = Counter()
         self.held_since: int | None = None
-        self._held: list[AnyEvent] = []
+        self._held: list[AnyEvent | Void] = []
         self._new_reset = new_reset
         self._reconnected = False
 
@@ -35,12 +39,16 @@ class TradeLine:
         """First trade id to fetch; None while nothing is missing."""
         return None if self.held_since is None or self.last is None else self.last + 1
 
-    def take(self, event: AnyEvent, now: int) -> list[AnyEvent]:
+    def resume(self, trade: Trade) -> None:
+        """Before the first connection: the newest trade that is in the log from an earlier life."""
+        self._mark(trade)
+
+    def take(self, event: AnyEvent | Void, now: int) -> list[AnyEvent]:
         """One live event, at `now` (ns)."""
         if self.held_since is not None:
             self._held.append(event)
             return []
-        if not isinstance(event, Trade):
+        if not isinstance(event, (Trade, Void)):
             return [event]
         number = int(event.id)
         if self.last is not None:
@@ -48,12 +56,28 @@ class TradeLine:
                 self.counts["duplicates"] += 1
                 return []
             if number > self.last + 1:
-                self.counts["gaps"] += 1
-                self.held_since = now
+                self._hold(now)
                 self._held.append(event)
                 return []
-        self.last = number
+        if isinstance(event, Void):
+            self.last = number
+            return []
+        self._mark(event)
         return [event]
+
+    def past(self, trades: Sequence[Trade], now: int) -> list[AnyEvent]:
+        """Trades up to now, by rising id, as a subscription begins with: what is missing of them fills the hole.
+
+        Before the first trade they are history that was never collected: only their ids are noted.
+        """
+        if self.held_since is None:
+            if self.last is None:
+                self._mark(trades[-1])
+                return []
+            if int(trades[-1].id) <= self.last:
+                return []
+            self._hold(now)
+        return self.fill(trades) or []
 
     def reconnect(self, now: int, *, expect_trades: bool) -> list[AnyEvent]:
         """A new connection. Where trades are followed and one was seen before, hold until the missed ones are here."""
@@ -67,7 +91,7 @@ class TradeLine:
         return [self._new_reset(ResetReason.RECONNECT, expect_trades, detail)]
 
     def fill(self, trades: Sequence[Trade]) -> list[AnyEvent] | None:
-        """The trades fetched, by rising id, of a REST answer that reaches to the present.
+        """The trades fetched, by rising id, of an answer that reaches to the present.
 
         None where they do not reach back to the last one or not up to the first one held: fetch again.
         """
@@ -95,19 +119,27 @@ class TradeLine:
         resume = first - 1 if first is not None else None
         return out + self._release(missing, resume=resume)
 
+    def _hold(self, now: int) -> None:
+        self.counts["gaps"] += 1
+        self.held_since = now
+
+    def _mark(self, trade: Trade) -> None:
+        self.last, self.last_ts = int(trade.id), trade.ts
+
     def _missing(self, trades: Sequence[Trade], first: int | None) -> list[Trade]:
         last = self.last or 0
         return [trade for trade in trades if last < int(trade.id) and (first is None or int(trade.id) < first)]
 
     def _first_held(self) -> int | None:
-        return next((int(e.id) for e in self._held if isinstance(e, Trade) and int(e.id) > (self.last or 0)), None)
+        last = self.last or 0
+        return next((int(e.id) for e in self._held if isinstance(e, (Trade, Void)) and int(e.id) > last), None)
 
     def _release(self, missing: Sequence[Trade], resume: int | None = None) -> list[AnyEvent]:
         held, self._held = self._held, []
         since, self.held_since, self._reconnected = self.held_since, None, False
         self.counts["backfilled"] += len(missing)
         if missing:
-            self.last = int(missing[-1].id)
+            self._mark(missing[-1])
         if resume is not None:
             self.last = max(self.last or 0, resume)
         out: list[AnyEvent] = list(missing)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from itertools import repeat
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fluxforge import dead_letter, metrics, rows
-from fluxforge.events import AnyEvent, Kind, Ticker, Trade
+from fluxforge.events import Kind, Ticker
 from fluxforge.kernels import layout
 from fluxforge.kernels.config import FeatureConfig
 from fluxforge.kernels.features import FeatureKernel
@@ -69,26 +68,24 @@ class FeatureProcessor:
 
     def _features(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Output]:
         columns = rows.hf_columns(self._config, result, decoded.batch, decoded.partitions)
-        return self._rows(self._topics.features, columns, _events(result.rows, decoded))
+        return self._rows(self._topics.features, columns, decoded.markets(result.rows["event"]))
 
     def _trades(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Output]:
         quotes = rows.quotes_of(result, decoded.batch, Kind.TRADE)
-        trades = [e for e in _events(quotes, decoded) if isinstance(e, Trade)]
-        described = [(trade.id, trade.backfilled) for trade in trades]
-        columns = rows.trade_columns(quotes, decoded.batch, described, decoded.partitions)
-        return self._rows(self._topics.trades, columns, trades)
+        columns = rows.trade_columns(quotes, decoded.batch, decoded.trade_ids(quotes["event"]), decoded.partitions)
+        return self._rows(self._topics.trades, columns, decoded.markets(quotes["event"]))
 
     def _tickers(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Output]:
         quotes = rows.quotes_of(result, decoded.batch, Kind.TICKER)
-        tickers = [e for e in _events(quotes, decoded) if isinstance(e, Ticker)]
+        tickers = [e for e in map(decoded.event, quotes["event"].tolist()) if isinstance(e, Ticker)]
         columns = rows.ticker_columns(quotes, decoded.batch, tickers, decoded.partitions)
-        return self._rows(self._topics.ticker, columns, tickers)
+        return self._rows(self._topics.ticker, columns, decoded.markets(quotes["event"]))
 
-    def _rows(self, topic: str, columns: Columns, events: Sequence[AnyEvent]) -> Iterator[Output]:
-        markets = [Market(event.exchange, event.symbol, event.source) for event in events]
+    def _rows(self, topic: str, columns: Columns, markets: Sequence[Market]) -> Iterator[Output]:
         values = rows.encode_all(columns, markets, self._format)
-        for market, value, partition in zip(markets, values, columns["source_partition"], strict=True):
-            yield Output(topic, _key(market), value, self._headers, partition=int(partition))
+        partitions: list[int] = np.asarray(columns["source_partition"]).tolist()
+        of_all = repeat(topic), map(_key, markets), values, repeat(self._headers), repeat(None), partitions
+        return map(Output._make, zip(*of_all, strict=False))
 
     def _letters(self, result: FeatureOutput, decoded: Decoded) -> Iterator[Output]:
         """Books and events refused for a reason, and records that are no event, by offset."""
@@ -99,7 +96,7 @@ class FeatureProcessor:
             reason = layout.REASONS[code]
             metrics.INVALID_BOOKS.labels(ROLE, reason).inc()
             metrics.DEAD.labels(ROLE, reason).inc()
-            refused.append((decoded.records[event], reason))
+            refused.append((decoded.record(event), reason))
         refused.sort(key=lambda item: (item[0].partition, item[0].offset))
         for record, reason in refused:
             yield dead_letter.output(self._topics.dlq, self._topics.raw, record, reason)
@@ -108,9 +105,3 @@ class FeatureProcessor:
 @lru_cache(maxsize=65_536)
 def _key(market: Market) -> bytes:
     return market.key
-
-
-def _events(found: NDArray[np.void], decoded: Decoded) -> list[AnyEvent]:
-    """The events that rows or quotes came from."""
-    index: list[Any] = found["event"].tolist()
-    return [decoded.events[i] for i in index]

@@ -72,8 +72,8 @@ class Maker:
             if "trades" in self._wanted:
                 quotes = rows.quotes_of(out, batch, Kind.TRADE)
                 trades = [event for event in merged.decoded(quotes["event"]) if isinstance(event, Trade)]
-                described = [(trade.id, trade.backfilled) for trade in trades]
-                yield self._made(merged, "trades", rows.trade_columns(quotes, batch, described, 0), quotes["event"])
+                ids = [trade.id for trade in trades]
+                yield self._made(merged, "trades", rows.trade_columns(quotes, batch, ids, 0), quotes["event"])
             if "ticker" in self._wanted:
                 quotes = rows.quotes_of(out, batch, Kind.TICKER)
                 tickers = [event for event in merged.decoded(quotes["event"]) if isinstance(event, Ticker)]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fluxforge.batch import NO_TS
+from fluxforge.batch import NO_TS, EventBatch
 from fluxforge.kernels import layout as at
 
 _FIRST_CAPACITY = 64
@@ -52,7 +52,7 @@ class Arena:
         self._free: list[int] = []
         self.ints: NDArray[np.int64] = np.zeros(1 << 12, np.int64)
         self.floats: NDArray[np.float64] = self.ints.view(np.float64)
-        self.bases: NDArray[np.int64] = np.zeros(16, np.int64)
+        self.bases: NDArray[np.int64] = np.full(16, -1, np.int64)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -96,25 +96,58 @@ class Arena:
         return record[: None if book else int(record[at.HEAD])].tobytes()
 
     def restore(self, key: str, saved: bytes, resume: int) -> int:
-        """Put a saved record back; events before offset `resume` will at most rebuild its book. Returns the slot."""
+        """Put a saved record back; events before offset `resume` will at most rebuild its book. Returns the slot.
+
+        Raises ValueError where the bytes are no record of this arena's layout: kernels look up no place twice.
+        """
         words = np.frombuffer(saved, np.int64)
-        size, head = int(words[at.SIZE]), int(words[at.HEAD])
-        if len(words) == size:
+        if not self._is_record(words):
+            raise ValueError(f"a snapshot of {key}, {len(words)} words, is no record of this layout")
+        head = int(words[at.HEAD])
+        if len(words) > head:
             record = words.copy()
             record[at.REBUILDS] = 0
-        elif len(words) == head:
+        else:
             record = np.zeros(head + 4 * _FIRST_CAPACITY, np.int64)
             record[:head] = words
             record[at.SIZE], record[at.HAVE_BOOK], record[at.REBUILDS] = len(record), 0, 1
             self._lay_sides(record, (_FIRST_CAPACITY, _FIRST_CAPACITY))
-        else:
-            raise ValueError(f"a snapshot of {key} has {len(words)} words where its header says {head} or {size}")
         record[at.RESUME] = resume
         slot = self._slots.get(key)
         if slot is None:
             slot = self._add(key)
         self._place(slot, record)
         return slot
+
+    def _is_record(self, words: NDArray[np.int64]) -> bool:
+        """Whether every place that a kernel reads out of the header lies where this arena would have put it."""
+        if len(words) < self._header_words:
+            return False
+        end = self._header_words
+        for ring in self._rings:
+            place, capacity, n, lo = (int(words[ring.head + k]) for k in range(at.RING_WORDS))
+            if place != end or capacity.bit_count() != 1 or not 0 <= lo <= n <= lo + capacity:
+                return False
+            end += ring.columns * capacity
+        if int(words[at.HEAD]) != end or len(words) == end:
+            return int(words[at.HEAD]) == end
+        for side in _SIDES:
+            place, capacity, used, live = (int(words[side + k]) for k in range(4))
+            if place != end or not 0 <= live <= used <= capacity:
+                return False
+            end += 2 * capacity
+        return end == len(words) == int(words[at.SIZE])
+
+    def serve(self, status: int, batch: EventBatch, index: int) -> None:
+        """Give the kernel that stopped with `status` before event `index` the room it asks for.
+
+        Raises ValueError for an event whose slot has no record or whose levels the batch does not hold.
+        """
+        event = batch.events[index]
+        slot = int(event["slot"])
+        if status == at.UNSOUND:
+            raise ValueError(f"event {index} of the batch: no record in slot {slot}, or levels outside the batch's")
+        self.grow(slot, int(max(event["bids"], event["asks"])))
 
     def grow(self, slot: int, room: int) -> None:
         """Make sure that every ring of the record has a free place and each side `room` more slots."""
@@ -133,8 +166,7 @@ class Arena:
             return slot
         self._keys.append(key)
         if slot == len(self.bases):
-            self.bases = np.concatenate([self.bases, np.zeros(slot, np.int64)])
-        self.bases[slot] = -1
+            self.bases = np.concatenate([self.bases, np.full(slot, -1, np.int64)])
         return slot
 
     def _lay_empty(self, slot: int, key: str) -> None:
@@ -221,12 +253,12 @@ def _copy_ring(old: NDArray[np.int64], new: NDArray[np.int64], ring: Ring) -> No
     was_at, was = int(old[ring.head + at.RING_AT]), int(old[ring.head + at.RING_CAP])
     now_at, now = int(new[ring.head + at.RING_AT]), int(new[ring.head + at.RING_CAP])
     entry, n = int(old[ring.head + at.RING_LO]), int(old[ring.head + at.RING_N])
+    old_columns = old[was_at : was_at + ring.columns * was].reshape(ring.columns, was)
+    new_columns = new[now_at : now_at + ring.columns * now].reshape(ring.columns, now)
     while entry < n:
         source, target = entry & (was - 1), entry & (now - 1)
         run = min(n - entry, was - source, now - target)
-        for column in range(ring.columns):
-            old_start, new_start = was_at + column * was + source, now_at + column * now + target
-            new[new_start : new_start + run] = old[old_start : old_start + run]
+        new_columns[:, target : target + run] = old_columns[:, source : source + run]
         entry += run
 
 

@@ -22,10 +22,11 @@ from fluxforge.kernels import book, buckets, information, market
 from fluxforge.kernels import layout as at
 from fluxforge.kernels.arena import Arena
 from fluxforge.kernels.book import Floats, Ints
-from fluxforge.kernels.compiled import njit
+from fluxforge.kernels.compiled import njit, read_only
 from fluxforge.kernels.config import BarConfig
 from fluxforge.kernels.market import EventRecord
 from fluxforge.kernels.outputs import BAR, LATE, REJECT, BarOutput
+from fluxforge.kernels.room import sides_are_full
 from fluxforge.kernels.steps import level_ofi
 
 # Header words of a bar record, behind the core.
@@ -59,6 +60,7 @@ class BarKernel:
     def run(self, batch: EventBatch) -> BarOutput:
         """Process a batch; slots must come from `arena.slot`."""
         count = len(batch.events)
+        events, levels = read_only(batch.events), read_only(batch.levels)
         late, rejects = np.empty(count, LATE), np.empty(count, REJECT)
         bars: list[NDArray[np.void]] = []
         start = n_late = n_rejects = 0
@@ -69,8 +71,8 @@ class BarKernel:
                 self.arena.ints,
                 self.arena.floats,
                 self.arena.bases,
-                batch.events,
-                batch.levels,
+                events,
+                levels,
                 start,
                 self._durations,
                 self._places,
@@ -85,11 +87,10 @@ class BarKernel:
             bars.append(some[:n_bars])
             if status == at.DONE:
                 break
-            if status == at.GROW:
-                event = batch.events[start]
-                self.arena.grow(int(event["slot"]), int(max(event["bids"], event["asks"])))
-            else:
+            if status == at.OUTPUT_FULL:
                 room *= 2
+            else:
+                self.arena.serve(status, batch, start)
         return BarOutput(np.concatenate(bars), late[:n_late], rejects[:n_rejects])
 
 
@@ -116,13 +117,12 @@ def _run(
     total = places[len(places) - 1]
     for i in range(start, len(events)):
         event = events[i]
+        if not market.is_sound(bases, event, levels):
+            return at.UNSOUND, i, n_bars, n_late, n_rejects
         base = bases[event.slot]
         if n_bars + total + information.KINDS > len(bars):
             return at.OUTPUT_FULL, i, n_bars, n_late, n_rejects
-        if (
-            ints[base + at.SIDE_BID + at.SIDE_N] + event.bids >= ints[base + at.SIDE_BID + at.SIDE_CAP]
-            or ints[base + at.SIDE_ASK + at.SIDE_N] + event.asks >= ints[base + at.SIDE_ASK + at.SIDE_CAP]
-        ):
+        if sides_are_full(ints, base, event):
             return at.GROW, i, n_bars, n_late, n_rejects
         if ints[base + DUE] == 0:
             empty(ints, base, total)

@@ -18,6 +18,8 @@ from fluxforge.kernels.compiled import njit, word
 _REACH = 32
 """How far an insertion looks for a tombstone before it moves everything up to the touch."""
 
+_LARGEST = float(np.finfo(np.float64).max)
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -144,7 +146,10 @@ def check_side(levels: Floats, first: int, count: int, sign: float, unsorted: in
 def install_side(
     ints: Ints, floats: Floats, base: int, side: int, sign: float, levels: Floats, first: int, count: int
 ) -> bool:
-    """Replace one side (best first in `levels`), checking as it goes; whether it is a valid one."""
+    """Replace one side (best first in `levels`), checking as it goes; whether it is a valid one.
+
+    Keys that fall strictly from below +∞ (bids) or 0 (asks) are good prices when the last one is.
+    """
     head = base + side
     keys = base + ints[word(head + at.SIDE_AT)]
     ints[word(head + at.SIDE_N)] = count
@@ -160,11 +165,11 @@ def install_side(
         key = sign * price
         floats[target] = key
         floats[target + cap] = size
-        valid &= (key < last) & (price > 0.0) & (price < np.inf) & (size > 0.0) & (size < np.inf)
+        valid &= (key < last) & (size > 0.0) & (size <= _LARGEST)
         last = key
         source += two
         target -= one
-    return valid
+    return valid and (count == 0 or (last > 0.0 if sign > 0.0 else last > -np.inf))
 
 
 @njit

@@ -2,6 +2,11 @@
 
 Compiled code is cached under a hash of every kernel's source. numba alone looks only at the file a function stands
 in, and would go on running old code of a module that it inlined from; stale numbers are worse than a recompilation.
+
+Nothing is allocated inside a kernel: it is compiled without numba's reference counting (`_nrt=False`), which would
+count every view of an array, so an `np.empty` or a list in it does not compile. Scratch comes in as an argument.
+Nor is an index checked, unless NUMBA_BOUNDSCHECK is set when a cache is first filled: `market.is_sound` and `Arena`
+see to it that each lies where it should.
 """
 
 from __future__ import annotations
@@ -11,9 +16,22 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
+
+_KEPT = 4
+"""Folders of other sources that stay: a process that began before an upgrade is still writing to its own."""
+
+
+def _changed(folder: Path) -> float:
+    """When it changed last, s; 0 where another process has just removed it."""
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _cache_folder() -> Path:
@@ -30,7 +48,7 @@ def _cache_folder() -> Path:
         except OSError:
             continue
         if os.access(folder, os.W_OK):
-            for old in parent.glob("kernels-*"):
+            for old in sorted(parent.glob("kernels-*"), key=_changed)[:-_KEPT]:
                 if old != folder:
                     shutil.rmtree(old, ignore_errors=True)
             return folder
@@ -41,6 +59,18 @@ numba.config.CACHE_DIR = str(_cache_folder())
 
 njit = numba.njit(cache=True, error_model="numpy", _nrt=False)
 """Compile to machine code at the first call, once per machine and source."""
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as numba shall see it, however it was made.
+
+    Writable or not is part of a signature: a second one would be compiled again, and two processes that write
+    different ones into one cache at a time may leave the name of one upon the code of the other.
+    """
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
 
 word = np.uint64
 """An index of an array of words: unsigned, so that no machine code asks whether it counts from the end."""

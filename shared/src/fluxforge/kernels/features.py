@@ -5,7 +5,10 @@ Definitions are those of the feature catalogue (`fluxforge.catalogue`), whose co
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from fluxforge.batch import CONFLATED, NO_TS, EventBatch
 from fluxforge.clock import NS
@@ -14,7 +17,7 @@ from fluxforge.kernels import blocks, book, impact, market, rings
 from fluxforge.kernels import layout as at
 from fluxforge.kernels.arena import Arena, Ring
 from fluxforge.kernels.book import Floats, Ints
-from fluxforge.kernels.compiled import njit, word
+from fluxforge.kernels.compiled import njit, read_only, word
 from fluxforge.kernels.config import FeatureConfig
 from fluxforge.kernels.market import EventRecord
 from fluxforge.kernels.outputs import (
@@ -27,8 +30,9 @@ from fluxforge.kernels.outputs import (
     FeatureOutput,
 )
 from fluxforge.kernels.records import BUCKET, DECAY, DECAY_BLOCKS, POINTERS, STEP_BLOCKS, STEPS, TRADE_BLOCKS, TRADES
-from fluxforge.kernels.regime import REGIME_NS, regime_columns
-from fluxforge.kernels.rolling import DECAY_SPAN, POINTER_WORDS, decay_weights, rolling_columns
+from fluxforge.kernels.regime import regime_columns
+from fluxforge.kernels.rolling import POINTER_WORDS, decay_weights, rolling_columns
+from fluxforge.kernels.room import needs_room
 from fluxforge.kernels.static import static_columns, time_columns
 from fluxforge.kernels.steps import mark_unknown, step
 
@@ -67,6 +71,7 @@ class FeatureKernel:
     def run(self, batch: EventBatch) -> FeatureOutput:
         """Process a batch; slots must come from `arena.slot`."""
         count = len(batch.events)
+        events, levels = read_only(batch.events), read_only(batch.levels)
         quotes, rejects = np.empty(count, QUOTE), np.empty(count, REJECT)
         room = count if self._interval == 0 else min(count, 256)
         rows, values = np.empty(room, ROW), np.empty((room, self.columns))
@@ -76,8 +81,8 @@ class FeatureKernel:
                 self.arena.ints,
                 self.arena.floats,
                 self.arena.bases,
-                batch.events,
-                batch.levels,
+                events,
+                levels,
                 start,
                 self._horizons,
                 self._weights,
@@ -102,14 +107,19 @@ class FeatureKernel:
             )
             if status == at.DONE:
                 break
-            if status == at.GROW:
-                event = batch.events[start]
-                self.arena.grow(int(event["slot"]), int(max(event["bids"], event["asks"])))
+            if status == at.OUTPUT_FULL:
+                room += min(count - start, 3 * room)
+                rows, values = _longer(rows, room), _longer(values, room)
             else:
-                more = min(count - start, 3 * len(rows))
-                rows = np.concatenate([rows, np.empty(more, ROW)])
-                values = np.concatenate([values, np.empty((more, self.columns))])
+                self.arena.serve(status, batch, start)
         return FeatureOutput(rows[:n_rows], values[:n_rows], quotes[:n_quotes], rejects[:n_rejects])
+
+
+def _longer(array: NDArray[Any], count: int) -> NDArray[Any]:
+    """The array with room for `count` entries; what is new is not written yet."""
+    longer = np.empty((count, *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    return longer
 
 
 def column_count(config: FeatureConfig) -> int:
@@ -150,10 +160,11 @@ def _run(
     n_rejects: int,
 ) -> tuple[int, int, int, int, int]:
     """Events `start`…; stops at the end, where a record must grow, or where `rows` is full."""
-    depth = max(max_levels, ofi_levels)
     for i in range(start, len(events)):
         event = events[i]
-        base = bases[event.slot]
+        if not market.is_sound(bases, event, levels):
+            return at.UNSOUND, i, n_rows, n_quotes, n_rejects
+        base = bases[word(event.slot)]
         if n_rows == len(rows):
             return at.OUTPUT_FULL, i, n_rows, n_quotes, n_rejects
         if needs_room(ints, base, event, longest, impacts, window):
@@ -161,10 +172,11 @@ def _run(
         action, reason = market.advance(ints, floats, base, event, levels)
         time = ints[word(base + at.TIME)]
         if action == market.BOOK:
-            n_bids = book.top(ints, floats, base, at.SIDE_BID, 1.0, depth, tops[0], tops[1])
-            n_asks = book.top(ints, floats, base, at.SIDE_ASK, -1.0, depth, tops[2], tops[3])
             bucket = time // interval + 1 if interval > 0 else 0
             emits = interval == 0 or bucket != ints[word(base + BUCKET)]
+            depth = tops.shape[1] if emits else max(1, ofi_levels)
+            n_bids = book.top(ints, floats, base, at.SIDE_BID, 1.0, depth, tops[0], tops[1])
+            n_asks = book.top(ints, floats, base, at.SIDE_ASK, -1.0, depth, tops[2], tops[3])
             step(ints, floats, base, event, tops, n_bids, n_asks, ofi_levels, previous, horizons, values[n_rows])
             flow = values[n_rows, values.shape[1] - (5 + ofi_levels)]
             impact.add_book(ints, floats, base, impacts, floats[word(base + at.QUOTE_MID)], flow)
@@ -225,41 +237,6 @@ def write_quote(floats: Floats, base: int, event: EventRecord, i: int, time: int
     if event.ts == NO_TS:
         quote.time = time if time != NO_TS else event.capture_ts
     quote.mid, quote.spread = floats[word(base + at.QUOTE_MID)], floats[word(base + at.QUOTE_SPREAD)]
-
-
-@njit
-def needs_room(ints: Ints, base: int, event: EventRecord, longest: int, impacts: int, window: int) -> bool:
-    """Whether the record must grow before this event; forgets what has left the windows first."""
-    if rings_are_full(ints, base, impacts):
-        time = ints[word(base + at.TIME)]
-        remembered = time - max(longest, REGIME_NS)
-        rings.forget_until(ints, base, STEPS, remembered, 1)
-        rings.forget_until(ints, base, STEP_BLOCKS, remembered // NS, 0)
-        rings.forget_until(ints, base, TRADES, time - max(longest, window * NS), 0)
-        rings.forget_until(ints, base, TRADE_BLOCKS, (time - longest) // NS, 0)
-        rings.forget_until(ints, base, DECAY, time - DECAY_SPAN * longest, 0)
-        rings.forget_until(ints, base, DECAY_BLOCKS, (time - DECAY_SPAN * longest) // NS, 0)
-        rings.forget_until(ints, base, impacts, time // NS - window - 1, 1)
-        if rings_are_full(ints, base, impacts):
-            return True
-    return (
-        ints[word(base + at.SIDE_BID + at.SIDE_N)] + event.bids >= ints[word(base + at.SIDE_BID + at.SIDE_CAP)]
-        or ints[word(base + at.SIDE_ASK + at.SIDE_N)] + event.asks >= ints[word(base + at.SIDE_ASK + at.SIDE_CAP)]
-    )
-
-
-@njit
-def rings_are_full(ints: Ints, base: int, impacts: int) -> bool:
-    """Whether any ring may not take what one event can bring."""
-    return (
-        rings.is_full(ints, base, STEPS)
-        or rings.is_full(ints, base, DECAY)
-        or rings.is_full(ints, base, TRADES)
-        or rings.is_full(ints, base, STEP_BLOCKS)
-        or rings.is_full(ints, base, TRADE_BLOCKS)
-        or rings.is_full(ints, base, DECAY_BLOCKS)
-        or rings.is_full(ints, base, impacts)
-    )
 
 
 @njit

@@ -134,9 +134,14 @@ def pour(ints: Ints, floats: Floats, head: int, size: float, side: float, day: i
         push_bucket(ints, floats, head, abs(side) * volume, n)
     floats[word(head + _FILLED)], floats[word(head + _BALANCE)] = left, side * left
     full = ints[word(head + _FULL)]
+    newest = full % n
     toxic = 0.0
-    for k in range(full - min(full, n), full):
-        toxic += floats[word(head + _BUCKETS + k % n)]
+    # From the oldest on: what stands behind the newest, once n are full, came before what stands up to it.
+    if full >= n:
+        for k in range(newest, n):
+            toxic += floats[word(head + _BUCKETS + k)]
+    for k in range(newest):
+        toxic += floats[word(head + _BUCKETS + k)]
     floats[word(head + _TOXIC)] = toxic
 
 
@@ -209,8 +214,8 @@ def whole_seconds(ints: Ints, floats: Floats, base: int, impact: int, now: int, 
     )
     count = empty = impacts = pairs = 0
     signed = flow = moved = amihud = newer = older = weighted = sizes = 0.0
-    low_signed = low_flow = np.inf
-    high_signed = high_flow = -np.inf
+    signed_varies = flow_varies = False
+    x_before = f_before = 0.0
     price = change = nan
     reached = now - window - 1
     entry = first
@@ -223,11 +228,12 @@ def whole_seconds(ints: Ints, floats: Floats, base: int, impact: int, now: int, 
         reached = ints[word(where)]
         opened, closed = floats[word(where + _OPEN * cap)], floats[word(where + _CLOSE * cap)]
         if opened == opened:  # noqa: PLR0124
-            count += 1
             x, f = floats[word(where + _SIGNED * cap)], floats[word(where + _FLOW * cap)]
             signed, flow, moved = signed + x, flow + f, moved + (closed - opened)
-            low_signed, high_signed = min(low_signed, x), max(high_signed, x)
-            low_flow, high_flow = min(low_flow, f), max(high_flow, f)
+            signed_varies |= (count > 0) & (x != x_before)
+            flow_varies |= (count > 0) & (f != f_before)
+            x_before, f_before = x, f
+            count += 1
             if floats[word(where + _NOTIONAL * cap)] > 0.0:
                 if floats[word(where + _AMIHUD * cap)] < 0.0:
                     floats[word(where + _AMIHUD * cap)] = (
@@ -249,9 +255,10 @@ def whole_seconds(ints: Ints, floats: Floats, base: int, impact: int, now: int, 
     if known:
         empty += now - 1 - reached
     if empty > 0:
+        # In an empty second both are 0, as they are before the first.
+        signed_varies |= x_before != 0.0
+        flow_varies |= f_before != 0.0
         count += empty
-        low_signed, high_signed = min(low_signed, 0.0), max(high_signed, 0.0)
-        low_flow, high_flow = min(low_flow, 0.0), max(high_flow, 0.0)
     scale = 1.0 / max(count, 1)
     signed, flow, moved = signed * scale, flow * scale, moved * scale
     newer, older = newer / max(pairs, 1), older / max(pairs, 1)
@@ -273,8 +280,8 @@ def whole_seconds(ints: Ints, floats: Floats, base: int, impact: int, now: int, 
                 covariance += (step - newer) * (change - older)
             price, change = last, step
     values = head + _VALUES
-    floats[word(values)] = xy / xx if low_signed < high_signed and xx > 0.0 else nan
-    floats[word(values + 1)] = fy / ff if low_flow < high_flow and ff > 0.0 else nan
+    floats[word(values)] = xy / xx if signed_varies and xx > 0.0 else nan
+    floats[word(values + 1)] = fy / ff if flow_varies and ff > 0.0 else nan
     floats[word(values + 2)] = amihud / impacts if impacts > 0 else nan
     floats[word(values + 3)] = 2.0 * sqrt(-covariance / pairs) if pairs > 1 and covariance <= 0.0 else nan
     floats[word(head + _WEIGHTED)], floats[word(head + _SIZES)] = weighted, sizes

@@ -36,6 +36,7 @@ RING_WORDS = 4
 DONE = 0
 GROW = 1
 OUTPUT_FULL = 2
+UNSOUND = 3
 
 # Reasons of rejects, as they appear in the dead-letter topic.
 REASONS = (

@@ -33,6 +33,19 @@ _RESET = int(Kind.RESET)
 
 
 @njit
+def is_sound(bases: Ints, event: EventRecord, levels: Floats) -> bool:
+    """Whether the event's key has a record and its levels lie in `levels`: beyond that, nothing checks an index."""
+    if word(event.slot) >= word(len(bases)) or bases[word(event.slot)] < 0:
+        return False
+    count, first, bids, asks = len(levels), event.levels, event.bids, event.asks
+    if bids | asks == 0:
+        return True
+    return (
+        (0 <= first <= count) and (0 <= bids <= count) and (0 <= asks <= count) and first + 2 * (bids + asks) <= count
+    )
+
+
+@njit
 def forget(ints: Ints, floats: Floats, base: int) -> None:
     """No book holds any more: nothing is differenced with it."""
     ints[word(base + at.HAVE_PREV)] = 0

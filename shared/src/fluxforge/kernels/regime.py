@@ -35,28 +35,49 @@ def regime_columns(ints: Ints, floats: Floats, base: int, longest: int, tight: f
     head = base + STEPS
     mask = ints[word(head + at.RING_CAP)] - 1
     times = base + ints[word(head + at.RING_AT)]
-    depths = times + 3 * (mask + 1)
-    spreads = depths + mask + 1
     lo, n = ints[word(head + at.RING_LO)], ints[word(head + at.RING_N)]
-    first = rings.first_after(ints, base, STEPS, REGIME_POINTER, time - REGIME_NS)
-    start = max(first - 1, lo)
-    begin = max(ints[word(times + (start & mask))], time - REGIME_NS)
-    tight_time = wide_time = thin_time = known = 0
-    for i in range(start, n):
-        until = ints[word(times + ((i + 1) & mask))] if i + 1 < n else time
-        lasted = until - begin
-        begin = until
-        spread = floats[word(spreads + (i & mask))]
-        if spread == spread:  # noqa: PLR0124
-            known += lasted
-            tight_time += lasted if spread < tight else 0
-            wide_time += lasted if spread > wide_above else 0
-            thin_time += lasted if floats[word(depths + (i & mask))] < thin_below else 0
+    since = time - REGIME_NS
+    first = rings.first_after(ints, base, STEPS, REGIME_POINTER, since)
+    i = max(first - 1, lo)
+    entry = times + (i & mask)
+    before = min(ints[word(entry)] - since, 0)
+    known, tight_time, wide_time, thin_time = shares(floats, entry, mask + 1, before, tight, wide_above, thin_below)
+    while i < n:
+        entry = times + (i & mask)
+        # Those whose next entry lies beside them, in one run that the compiler can turn into vector code.
+        run = min(n - 1 - i, mask - (i & mask))
+        for k in range(entry, entry + run):
+            lasted = ints[word(k + 1)] - ints[word(k)]
+            all_of, tight_of, wide_of, thin_of = shares(floats, k, mask + 1, lasted, tight, wide_above, thin_below)
+            known, tight_time = known + all_of, tight_time + tight_of
+            wide_time, thin_time = wide_time + wide_of, thin_time + thin_of
+        i += run
+        entry += run
+        until = ints[word(times)] if i + 1 < n else time
+        lasted = until - ints[word(entry)]
+        all_of, tight_of, wide_of, thin_of = shares(floats, entry, mask + 1, lasted, tight, wide_above, thin_below)
+        known, tight_time = known + all_of, tight_time + tight_of
+        wide_time, thin_time = wide_time + wide_of, thin_time + thin_of
+        i += 1
     values[c] = depth_deviation(ints, floats, base, first, time - REGIME_NS)
     values[c + 1] = tight_time / known if known else nan
     values[c + 2] = wide_time / known if known else nan
     values[c + 3] = thin_time / known if known else nan
     return c + 4
+
+
+@njit
+def shares(
+    floats: Floats, entry: int, cap: int, lasted: int, tight: float, wide_above: float, thin_below: float
+) -> tuple[int, int, int, int]:
+    """What of the time that an entry of STEPS lasted is known, tight, wide and thin; `entry` is its first word."""
+    depth, spread = floats[word(entry + 3 * cap)], floats[word(entry + 4 * cap)]
+    return (
+        lasted if spread == spread else 0,  # noqa: PLR0124
+        lasted if spread < tight else 0,
+        lasted if spread > wide_above else 0,
+        lasted if depth < thin_below else 0,
+    )
 
 
 @njit

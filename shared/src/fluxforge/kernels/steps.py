@@ -93,13 +93,14 @@ def step(
             if k == 0:
                 flow = value
         values[out + 2 + k] = value
-    for k in range(min(ofi_levels, n_bids)):
+    kept_bids, kept_asks = min(ofi_levels, n_bids), min(ofi_levels, n_asks)
+    for k in range(kept_bids):
         floats[word(prev + 4 * k)] = tops[0, k]
         floats[word(prev + 4 * k + 1)] = tops[1, k]
-    for k in range(min(ofi_levels, n_asks)):
+    for k in range(kept_asks):
         floats[word(prev + 4 * k + 2)] = tops[2, k]
         floats[word(prev + 4 * k + 3)] = tops[3, k]
-    ints[word(base + PREV_BIDS)], ints[word(base + PREV_ASKS)] = n_bids, n_asks
+    ints[word(base + PREV_BIDS)], ints[word(base + PREV_ASKS)] = kept_bids, kept_asks
     if have:
         dt = (time - ints[word(base + at.PREV_TIME)]) / 1e9
         if dt > 0.0:

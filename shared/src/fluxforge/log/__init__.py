@@ -18,6 +18,7 @@ from fluxforge.log.protocol import (
     Record,
     TopicPartition,
     Transactor,
+    columns,
 )
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Record",
     "TopicPartition",
     "Transactor",
+    "columns",
     "open_log",
 ]
 

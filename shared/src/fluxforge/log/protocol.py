@@ -15,7 +15,7 @@ Promises
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from fluxforge.topics import TopicSpec
 
@@ -62,6 +62,24 @@ class Bounds(NamedTuple):
 
     first: int
     next: int
+
+
+@runtime_checkable
+class Columns(Protocol):
+    """A sequence of records that has its columns without having made the records."""
+
+    @property
+    def values(self) -> list[bytes]: ...
+
+    @property
+    def offsets(self) -> list[int]: ...
+
+
+def columns(records: Sequence[Record]) -> tuple[list[bytes], list[int]]:
+    """Values and offsets of records."""
+    if isinstance(records, Columns):
+        return records.values, records.offsets
+    return [record.value for record in records], [record.offset for record in records]
 
 
 class Batch(NamedTuple):

@@ -179,8 +179,6 @@ class Runtime:
             raise error
         self._refused = True
         _log.info("a commit of %s was refused, going back to the last one: %s", self._member, error)
-        self._transactor.close()
-        self._transactor = self._log.transactor(f"{self._group}.{self._member}")
         self._restore(list(self._partitions))
 
     def _process(self, batches: Sequence[Batch]) -> None:

@@ -8,8 +8,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from fluxforge import codec
 from fluxforge.batch import EVENT, EventBatch
+from fluxforge.events import Heartbeat
+from fluxforge.log import Record
 from fluxforge.processor.compute import Processor
+from fluxforge.processor.decode import Decoder, Run
 from fluxforge.processor.runtime import Runtime
 from fluxforge.service import Stop, open_log
 from fluxforge.settings import Settings
@@ -65,3 +69,5 @@ def compile_kernel(processor: Processor) -> None:
     levels = np.zeros(0)
     levels.flags.writeable = False
     processor.kernel().run(EventBatch(events, levels))
+    now = Heartbeat(exchange="", symbol="", native="", source="", collector="", connection="", ts=0, capture_ts=0)
+    Decoder(lambda _partition, _key: 0).decode([Run(0, [Record(0, 0, 0, None, codec.encode(now), ())], 0)])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from fluxforge.settings.collecting import CHANNELS, CcxtExchange, Channel, CoinbaseExchange, NativeExchange
 from fluxforge.settings.load import Loaded, known_keys, load, load_with_origins
-from fluxforge.settings.models import CHANNELS, CcxtExchange, Channel, NativeExchange, Settings
+from fluxforge.settings.models import Settings
 
 __all__ = [
     "CHANNELS",
     "CcxtExchange",
     "Channel",
+    "CoinbaseExchange",
     "Loaded",
     "NativeExchange",
     "Settings",

@@ -10,59 +10,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from fluxforge import catalogue
 from fluxforge.kernels.config import DEFAULT, INFORMATION, BarConfig, FeatureConfig
+from fluxforge.settings.collecting import Ccxt, CoinbaseExchange, CollectorSettings, NativeExchange
+from fluxforge.settings.section import Section, read_secret
 from fluxforge.topics import Topics, TopicSpec
 
 Level = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
     BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
 ]
-Channel = Literal["orderbook", "trades", "ticker"]
 ByMarket = dict[str, Annotated[float, Field(gt=0)]]
 """A number for each market, `exchange|symbol` or a symbol on any exchange, and for all others: `default`."""
-
-Symbols = Annotated[tuple[str, ...], Field(min_length=1)]
-CHANNELS: tuple[Channel, ...] = ("ticker", "trades", "orderbook")
-
-
-class Section(BaseModel):
-    """Frozen, closed, and able to take any secret from a file: `api_key_file` stands for `api_key`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _secrets_from_files(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-            return data
-        return {
-            **{key: value for key, value in data.items() if not cls._is_secret_file(key)},
-            **{
-                key.removesuffix("_file"): read_secret(key, value, data)
-                for key, value in data.items()
-                if cls._is_secret_file(key)
-            },
-        }
-
-    @classmethod
-    def _is_secret_file(cls, key: str) -> bool:
-        field = cls.model_fields.get(key.removesuffix("_file"))
-        return key.endswith("_file") and field is not None and "SecretStr" in str(field.annotation)
-
-
-def read_secret(key: str, path: object, siblings: dict[str, Any]) -> str:
-    """The content of a secret's file without the closing newline. Raises ValueError for pydantic to place."""
-    name = key.removesuffix("_file")
-    if siblings.get(name) is not None:
-        raise ValueError(f"{name} and {key} are both given; keep one")
-    try:
-        return Path(str(path)).read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise ValueError(f"{key}: cannot read {path}: {reason}") from None
 
 
 class Broker(Section):
@@ -75,7 +36,7 @@ class Broker(Section):
 
     url: str = Field(default="sqlite:///data/fluxforge.db", pattern=r"^(kafka://.+|sqlite:///.+)$")
     prefix: str = Field(default="market", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    properties: dict[str, SecretStr] = {}
+    properties: dict[str, SecretStr] = Field(default={})
 
     @field_validator("properties", mode="before")
     @classmethod
@@ -114,57 +75,6 @@ class TopicSettings(Section):
         if value != -1 and value <= 0:
             raise ValueError("must be above 0, or -1 for no bound")
         return value
-
-
-class CollectorSettings(Section):
-    """The process that listens to exchanges.
-
-    id               names this collector in every event; two redundant collectors need two ids
-    stall_timeout    s without data after which a connected socket counts as dead
-    refresh_interval s between restatements of every book
-    """
-
-    id: str = Field(default="collector-1", min_length=1)
-    stall_timeout: float = Field(default=20.0, gt=0)
-    refresh_interval: float = Field(default=60.0, gt=0)
-
-
-class CcxtExchange(Section):
-    """One exchange through ccxt Pro.
-
-    symbols      unified, `BTC/USDT`
-    book_levels  levels per side kept of each order book
-    urls         merged over ccxt's own `urls`, to reach another host
-    options      merged over ccxt's own `options`
-    """
-
-    symbols: Symbols
-    channels: tuple[Channel, ...] = CHANNELS
-    api_key: SecretStr | None = None
-    secret: SecretStr | None = None
-    book_levels: int = Field(default=50, ge=1, le=5000)
-    urls: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-
-
-class Ccxt(Section):
-    """The exchanges ccxt Pro connects to, by ccxt id."""
-
-    exchanges: dict[str, CcxtExchange] = {}
-
-
-class NativeExchange(Section):
-    """One exchange through our own adapter.
-
-    symbols  unified, `BTC/USDT`
-    rest     base URL of its REST interface, where it is not the exchange's own
-    ws       base URL of its WebSocket interface, likewise
-    """
-
-    symbols: Symbols
-    channels: tuple[Channel, ...] = CHANNELS
-    rest: str | None = Field(default=None, pattern=r"^https?://.+")
-    ws: str | None = Field(default=None, pattern=r"^wss?://.+")
 
 
 class Ingestion(Section):
@@ -212,10 +122,10 @@ class InformationBars(Section):
     tick_imbalance  trades bought less sold, either way
     """
 
-    tick: ByMarket = {}
-    volume: ByMarket = {}
-    dollar: ByMarket = {}
-    tick_imbalance: ByMarket = {}
+    tick: ByMarket = Field(default={})
+    volume: ByMarket = Field(default={})
+    dollar: ByMarket = Field(default={})
+    tick_imbalance: ByMarket = Field(default={})
 
 
 class ProcessorOptions(Section):
@@ -246,7 +156,7 @@ class ProcessorOptions(Section):
     keep_raw_arrays: bool = False
     impact_window: int = Field(default=300, ge=1, le=86_400)
     vpin_buckets: int = Field(default=50, ge=1, le=10_000)
-    vpin_volume: ByMarket = {DEFAULT: 1.0}
+    vpin_volume: ByMarket = Field(default={DEFAULT: 1.0})
     features: tuple[str, ...] = Field(default=("*",), min_length=1)
     bar_durations: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         default=(1, 5, 30, 60, 300, 900, 3600, 14400), min_length=1
@@ -372,26 +282,21 @@ class Settings(Section):
 
     log_level: Level = "INFO"
     log_format: Literal["console", "json"] = "console"
-    log_levels: dict[str, Level] = {}
+    log_levels: dict[str, Level] = Field(default={})
     broker: Broker = Broker()
     topics: TopicSettings = TopicSettings()
     collector: CollectorSettings = CollectorSettings()
     ccxt: Ccxt = Ccxt()
     binance: NativeExchange | None = None
     binanceus: NativeExchange | None = None
+    binanceusdm: NativeExchange | None = None
+    coinbase: CoinbaseExchange | None = None
     ingestion: Ingestion = Ingestion()
     processor: Processor = Processor()
     etl: Etl = Etl()
     lake: Lake = Lake()
     storage: Storage = Storage()
     metrics: Metrics = Metrics()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _coinbase_by_ccxt(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "coinbase" in data:
-            raise ValueError("coinbase: the native adapter is not in this version; use ccxt.exchanges.coinbase")
-        return data
 
     @model_validator(mode="after")
     def _one_road_per_exchange(self) -> Self:
@@ -403,7 +308,12 @@ class Settings(Section):
     @property
     def native(self) -> dict[str, NativeExchange]:
         """The native adapters that are configured, by name."""
-        given = {"binance": self.binance, "binanceus": self.binanceus}
+        given = {
+            "binance": self.binance,
+            "binanceus": self.binanceus,
+            "binanceusdm": self.binanceusdm,
+            "coinbase": self.coinbase,
+        }
         return {name: section for name, section in given.items() if section is not None}
 
     def topic_names(self) -> Topics:
@@ -439,4 +349,6 @@ class Settings(Section):
         held = [SecretStr(""), *self.broker.properties.values()]
         for exchange in self.ccxt.exchanges.values():
             held += [secret for secret in (exchange.api_key, exchange.secret) if secret is not None]
+        if self.coinbase is not None and self.coinbase.secret is not None:
+            held.append(self.coinbase.secret)
         return [value for secret in held if (value := secret.get_secret_value())]

@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import Any
 
 import confluent_kafka as ck
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from fluxforge.errors import FluxForgeError, LogUnavailable, OffsetOutOfRange, UnknownTopic
-from fluxforge.log.kafka.client import ANSWER_SECONDS, SETTLE_SECONDS, Cluster, library_log
+from fluxforge.log.kafka.client import ANSWER_SECONDS, SETTLE_SECONDS, UNSETTLED, Cluster, library_log
 from fluxforge.log.protocol import Bounds, TopicPartition
 from fluxforge.topics import TopicSpec
 
@@ -32,10 +32,6 @@ _MOVING = frozenset(
         KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.UNSTABLE_OFFSET_COMMIT,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
     }
 )
 """What a new, moving or just written partition answers for a moment."""
@@ -48,6 +44,7 @@ class Admin:
         self._cluster = cluster
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
+        self._outsiders: dict[str, Consumer] = {}
         try:
             self._client = AdminClient(cluster.admin(), logger=library_log())
             self.cluster_id = self._client.list_topics(timeout=ANSWER_SECONDS).cluster_id or ""
@@ -111,26 +108,21 @@ class Admin:
         Waits for what a transaction has decided and not yet written, or, at the worst, for one to time out.
         """
         tps = [ck.TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
-        asked = [ck.ConsumerGroupTopicPartitions(group, tps)]
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
-            futures = self._client.list_consumer_group_offsets(
-                asked, require_stable=True, request_timeout=ANSWER_SECONDS
-            )
             try:
-                found = self._result(f"offsets of {group}", futures[group]).topic_partitions
-                unsettled = [tp.error for tp in found if tp.error]
-                if not unsettled:
-                    return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
-                error = self._cluster.error(f"offsets of {group}", unsettled[0])
-                code = unsettled[0].code()
-            except FluxForgeError as failure:
-                error, code = failure, _code(failure)
-            if code == KafkaError.GROUP_ID_NOT_FOUND:
-                return {}
-            if code not in _MOVING or time.monotonic() > deadline:
-                raise error
+                found = self._outsider(group).committed(tps, timeout=ANSWER_SECONDS)
+                return {tp.partition: tp.offset for tp in found if tp.offset >= 0}
+            except KafkaException as error:
+                if error.args[0].code() not in UNSETTLED or time.monotonic() > deadline:
+                    raise self._cluster.error(f"offsets of {group}", error) from error
+            self._describe([topic])  # raises where it is the broker that does not answer
             time.sleep(0.02)
+
+    def members(self, group: str) -> set[str]:
+        """The client ids of a group's members."""
+        described = self._client.describe_consumer_groups([group], request_timeout=ANSWER_SECONDS)
+        return {member.client_id for member in self._result(f"group {group}", described[group]).members}
 
     def _offset(self, tp: TopicPartition, spec: OffsetSpec) -> int:
         self.check(tp)
@@ -148,6 +140,13 @@ class Admin:
                     raise
             time.sleep(0.05)
             self._refresh(tp.topic)
+
+    def _outsider(self, group: str) -> Consumer:
+        """librdkafka's admin client could be asked too, but crashes when the coordinator moves (2.15 still does)."""
+        with self._lock:
+            if group not in self._outsiders:
+                self._outsiders[group] = Consumer(self._cluster.outsider(group), logger=library_log())
+            return self._outsiders[group]
 
     def _refresh(self, topic: str) -> None:
         """Learn the leaders anew: librdkafka's admin client does not when a partition has moved."""

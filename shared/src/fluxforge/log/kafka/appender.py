@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -15,6 +16,7 @@ from fluxforge.log.protocol import Headers, Output, TopicPartition
 
 QUEUE_SECONDS = 30.0
 """How long an append waits for room in the queue."""
+_BY_KEY, _NOW = -1, 0  # librdkafka's partition and timestamp where none is given
 _POLL_EVERY = 64
 _CACHED = 4096
 
@@ -24,37 +26,36 @@ class Sender:
 
     def __init__(self, producer: Producer, cluster: Cluster, admin: Admin) -> None:
         self._producer, self._cluster, self._admin = producer, cluster, admin
+        self._produce: Callable[..., None] = producer.produce
         self._topics: dict[str, int] = {}
         self._headers: dict[Headers, list[tuple[str, bytes]]] = {}
 
     def send(self, output: Output) -> None:
         """Raises UnknownTopic, LogError for a record that can never be stored, LogUnavailable when no room comes."""
         topic, key, value, headers, timestamp, partition = output
-        if topic not in self._topics:
-            self._topics[topic] = self._admin.partitions(topic)
+        count = self._topics.get(topic)
+        if count is None:
+            count = self._topics[topic] = self._admin.partitions(topic)
         if partition is None:
             if key is None:
                 raise LogError(f"{topic}: a record needs a key or a partition")
-        elif not 0 <= partition < self._topics[topic]:
+            partition = _BY_KEY
+        elif not 0 <= partition < count:
             self._admin.check(TopicPartition(topic, partition))
-        more: dict[str, Any] = {} if partition is None else {"partition": partition}
-        if headers:
-            more["headers"] = self._as_list(headers)
-        if timestamp is not None:
-            more["timestamp"] = timestamp
+        listed = (self._headers.get(headers) or self._as_list(headers)) if headers else None
         try:
-            self._producer.produce(topic, value, key, **more)
+            self._produce(topic, value, key, partition, None, None, timestamp or _NOW, listed)
         except BufferError:
-            self._wait_for_room(topic, value, key, more)
+            self._wait_for_room(topic, value, key, partition, None, None, timestamp or _NOW, listed)
         except KafkaException as error:
             raise self._cluster.error(f"{topic}: a record of {len(value)} bytes", error) from error
 
-    def _wait_for_room(self, topic: str, value: bytes, key: bytes | None, more: dict[str, Any]) -> None:
+    def _wait_for_room(self, *record: Any) -> None:
         deadline = time.monotonic() + QUEUE_SECONDS
         while True:
             self._producer.poll(0.02)
             try:
-                return self._producer.produce(topic, value, key, **more)
+                return self._produce(*record)
             except BufferError:
                 if time.monotonic() > deadline:
                     raise LogUnavailable(

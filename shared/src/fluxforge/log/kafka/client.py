@@ -75,6 +75,7 @@ class Cluster:
             **_PRODUCER,
             "transactional.id": transactional_id,
             "transaction.timeout.ms": TRANSACTION_MS,
+            "compression.level": 1,  # rows are many and small: a higher one costs more than it saves
             "message.timeout.ms": TRANSACTION_MS,
             "retry.backoff.ms": 20,  # the first record waits so long again and again for the last commit to settle
         }
@@ -86,6 +87,10 @@ class Cluster:
         """
         wait: Config = {} if follow else {"fetch.wait.max.ms": 10}
         return {**self._base, **_READER, **wait, "group.id": "fluxforge-reader"}
+
+    def outsider(self, group: str, isolation: str = "read_committed") -> Config:
+        """Asks what a group has committed, and never joins it; "read_uncommitted" does not wait for transactions."""
+        return {**self._base, "group.id": group, "enable.auto.commit": False, "isolation.level": isolation}
 
     def consumer(self, group: str, member: str, *, static: bool) -> Config:
         """A static member gets its partitions back without a rebalance when it is restarted within the session.
@@ -99,7 +104,7 @@ class Cluster:
             **({"group.instance.id": member} if static else {"client.id": member}),
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": SESSION_MS,
-            "heartbeat.interval.ms": SESSION_MS // 4,
+            "heartbeat.interval.ms": SESSION_MS // 12,  # a member hears with it that partitions must move
             "max.poll.interval.ms": 300_000,
         }
 
@@ -141,6 +146,17 @@ FENCING = frozenset(
         KafkaError.FENCED_MEMBER_EPOCH,
     }
 )
+UNSETTLED = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError._WAIT_COORD,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+"""What a group's offsets answer for a while: a transaction is about to change them, or their coordinator moves."""
 _NO_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
 

@@ -11,9 +11,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from fluxforge.errors import Fenced, LogError
 from fluxforge.log.kafka.admin import Admin
-from fluxforge.log.kafka.client import ANSWER_SECONDS, Cluster, library_log
+from fluxforge.log.kafka.client import SETTLE_SECONDS, UNSETTLED, Cluster, library_log
 from fluxforge.log.kafka.records import batches, fetch
+from fluxforge.log.kafka.takeover import end_undecided
 from fluxforge.log.protocol import Batch, Listener, TopicPartition
+
+COMMIT_PATIENCE = 0.5
+"""How long (s) a commit of somebody else may be under way before it is asked whether that member is still there."""
 
 
 class KafkaConsumer:
@@ -108,12 +112,18 @@ class KafkaConsumer:
             raise self._cluster.error(f"committing offsets of {self.group}", error) from error
 
     def committed(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
-        """Group offsets; None where there is none."""
+        """Group offsets; None where there is none. Waits for commits under way, and ends those of dead members."""
         asked = list(tps)
-        try:
-            answers = self._consumer.committed([_native(tp) for tp in asked], timeout=ANSWER_SECONDS)
-        except KafkaException as error:
-            raise self._cluster.error(f"committed offsets of {self.group}", error) from error
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            try:
+                answers = self._consumer.committed([_native(tp) for tp in asked], timeout=COMMIT_PATIENCE)
+                break
+            except KafkaException as error:
+                if error.args[0].code() not in UNSETTLED or time.monotonic() > deadline:
+                    raise self._cluster.error(f"committed offsets of {self.group}", error) from error
+            time.sleep(0.02)
+            end_undecided(self._cluster, self._admin, self.group, {tp.topic for tp in asked})
         return {
             TopicPartition(answer.topic, answer.partition): answer.offset if answer.offset >= 0 else None
             for answer in answers

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping
-from typing import Any
+from collections.abc import Iterator, MutableMapping, Sequence
+from itertools import groupby, islice
+from operator import lt, methodcaller
+from typing import Any, overload
 
 from confluent_kafka import Consumer, KafkaError, Message
 
@@ -27,6 +29,9 @@ _PASSING = frozenset(
 """What librdkafka mends by itself; a commit, or a look at the bounds, says so if it does not."""
 
 
+_topic, _partition, _offset, _value, _error = map(methodcaller, ("topic", "partition", "offset", "value", "error"))
+
+
 def fetch(consumer: Consumer, max_records: int, timeout: float) -> list[Message]:
     """Up to `max_records` messages: the first within `timeout`, the rest only if they are here already.
 
@@ -39,68 +44,98 @@ def fetch(consumer: Consumer, max_records: int, timeout: float) -> list[Message]
 
 
 def batches(
-    messages: Iterable[Message], positions: MutableMapping[TopicPartition, int]
+    messages: Sequence[Message], positions: MutableMapping[TopicPartition, int]
 ) -> tuple[list[Batch], list[tuple[TopicPartition, KafkaError]]]:
     """Batches by partition, and the errors that do not pass by themselves; moves `positions` on.
 
     Messages of partitions without a position, or from before it, are left-overs of an earlier assignment and dropped.
     """
-    found: dict[tuple[str | None, int | None], _Found] = {}
+    records: dict[TopicPartition, list[Message]] = {}
+    ends: dict[TopicPartition, int] = {}
     errors: list[tuple[TopicPartition, KafkaError]] = []
-    name: tuple[str | None, int | None] | None = None
-    one = _NOWHERE
-    for message in messages:
-        topic, partition = message.topic(), message.partition()
-        if name is None or partition != name[1] or topic != name[0]:
-            name = (topic, partition)
-            known = found.get(name)
-            if known is None:
-                tp = TopicPartition(topic or "", -1 if partition is None else partition)
-                known = found[name] = _Found(tp, positions.get(tp))
-            one = known
-        error = message.error()
-        if error is not None and error.code() != KafkaError._PARTITION_EOF:
-            if error.code() not in _PASSING or error.fatal():
-                errors.append((one.tp, error))
-            continue
-        offset = message.offset()
-        if one.at is None or offset is None or offset < one.at:
-            continue
-        if error is None:
-            headers = message.headers()
-            one.records.append(
-                Record(
-                    one.tp.partition,
-                    offset,
-                    message.timestamp()[1],
-                    message.key(),
-                    message.value() or b"",
-                    _headers(headers) if headers else (),
-                )
-            )
-            offset += 1
-        if offset > one.at:
-            one.at = offset
-            one.moved = True
+    faults = list(map(_error, messages))
+    if any(faults):
+        for message, fault in zip(messages, faults, strict=True):
+            if fault is not None:
+                tp = TopicPartition(message.topic() or "", _known(message.partition()))
+                if fault.code() == KafkaError._PARTITION_EOF:
+                    ends[tp] = max(ends.get(tp, 0), _known(message.offset()))
+                elif fault.code() not in _PASSING or fault.fatal():
+                    errors.append((tp, fault))
+        messages = [message for message, fault in zip(messages, faults, strict=True) if fault is None]
+    start = 0
+    for name, run in groupby(zip(map(_topic, messages), map(_partition, messages), strict=True)):
+        stop = start + len(list(run))
+        records.setdefault(TopicPartition(name[0] or "", _known(name[1])), []).extend(messages[start:stop])
+        start = stop
     made = []
-    for one in found.values():
-        if one.moved and one.at is not None:
-            positions[one.tp] = one.at
-            made.append(Batch(one.tp, one.records, one.at))
+    for tp in {**records, **ends}:
+        at = positions.get(tp)
+        if at is None:
+            continue
+        found = Messages(records.get(tp, ())).since(at)
+        next_offset = max(at, ends.get(tp, 0), found.offsets[-1] + 1 if found else 0)
+        if next_offset > at:
+            positions[tp] = next_offset
+            made.append(Batch(tp, found, next_offset))
     return made, errors
 
 
-class _Found:
-    """What a poll has brought of one partition."""
+class Messages(Sequence[Record]):
+    """Messages of one partition as records. A record is made when it is looked at: who wants columns makes none."""
 
-    __slots__ = ("at", "moved", "records", "tp")
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
+        self.offsets: list[int] = list(map(_offset, messages))
 
-    def __init__(self, tp: TopicPartition, at: int | None) -> None:
-        self.tp, self.at, self.moved = tp, at, False
-        self.records: list[Record] = []
+    @property
+    def values(self) -> list[bytes]:
+        """Theirs in order."""
+        found: list[Any] = list(map(_value, self._messages))
+        return [value or b"" for value in found] if None in found else found
+
+    def since(self, offset: int) -> Messages:
+        """Those at `offset` or behind, without any that does not lie behind all before it."""
+        offsets = self.offsets
+        if not offsets or (offsets[0] >= offset and all(map(lt, offsets, islice(offsets, 1, None)))):
+            return self
+        kept = []
+        for message, at in zip(self._messages, offsets, strict=True):
+            if at >= offset:
+                kept.append(message)
+                offset = at + 1
+        return Messages(kept)
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(_record, self._messages)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Messages: ...
+    def __getitem__(self, index: int | slice) -> Record | Messages:
+        return Messages(self._messages[index]) if isinstance(index, slice) else _record(self._messages[index])
 
 
-_NOWHERE = _Found(TopicPartition("", -1), None)
+def _record(message: Message) -> Record:
+    headers = message.headers()
+    return Record(
+        _known(message.partition()),
+        _known(message.offset()),
+        message.timestamp()[1],
+        message.key(),
+        message.value() or b"",
+        _headers(headers) if headers else (),
+    )
+
+
+def _known(number: int | None) -> int:
+    return -1 if number is None else number
+
+
 _KNOWN_HEADERS: dict[Any, Headers] = {}
 _CACHED = 4096
 

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
 import confluent_kafka as ck
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
 from fluxforge.errors import Fenced, FluxForgeError, LogError
 from fluxforge.log.kafka.admin import Admin
 from fluxforge.log.kafka.appender import Sender
-from fluxforge.log.kafka.client import Cluster, library_log
+from fluxforge.log.kafka.client import Cluster
 from fluxforge.log.kafka.consumer import KafkaConsumer
+from fluxforge.log.kafka.takeover import TRY_SECONDS, mark, retry, take_over
 from fluxforge.log.protocol import Consumer, Output, TopicPartition
 
 COMMIT_SECONDS = 20.0
-INIT_SECONDS = 30.0
-_TRY_SECONDS = 5.0
 
 
 class KafkaTransactor:
     """One producer with a stable transactional id.
 
-    After Fenced or LogUnavailable it is of no more use: open a new one and read where things stand.
+    After LogUnavailable it is of no more use: open a new one and read where things stand. After a Fenced because the
+    group has moved on it can be used again; where another process has the id, it raises Fenced from then on.
     """
 
     def __init__(self, cluster: Cluster, admin: Admin, transactional_id: str) -> None:
         self._cluster, self._id = cluster, transactional_id
         self._open = self._closed = False
-        try:
-            self._producer = Producer(cluster.transactor(transactional_id), logger=library_log())
-            self._retry(lambda: self._producer.init_transactions(_TRY_SECONDS), INIT_SECONDS)
-        except KafkaException as error:
-            raise cluster.error(f"taking over the transactional id {transactional_id}", error) from error
+        self._producer = take_over(cluster, transactional_id)
         self._sender = Sender(self._producer, cluster, admin)
 
     def append(self, output: Output) -> None:
@@ -52,14 +47,13 @@ class KafkaTransactor:
             self.abort()
             raise
         self._begin()
-        native = [ck.TopicPartition(tp.topic, tp.partition, offset) for tp, offset in offsets.items()]
+        whose = mark(consumer.member, self._id)
+        native = [ck.TopicPartition(tp.topic, tp.partition, offset, whose) for tp, offset in offsets.items()]
         try:
             if native:
                 metadata = consumer.group_metadata()
-                self._retry(
-                    lambda: self._producer.send_offsets_to_transaction(native, metadata, _TRY_SECONDS), COMMIT_SECONDS
-                )
-            self._retry(lambda: self._producer.commit_transaction(_TRY_SECONDS), COMMIT_SECONDS)
+                retry(lambda: self._producer.send_offsets_to_transaction(native, metadata, TRY_SECONDS), COMMIT_SECONDS)
+            retry(lambda: self._producer.commit_transaction(TRY_SECONDS), COMMIT_SECONDS)
         except KafkaException as error:
             raise self._failed(error) from error
         self._open = False
@@ -70,7 +64,7 @@ class KafkaTransactor:
             return
         self._open = False
         try:
-            self._retry(lambda: self._producer.abort_transaction(_TRY_SECONDS), COMMIT_SECONDS)
+            retry(lambda: self._producer.abort_transaction(TRY_SECONDS), COMMIT_SECONDS)
         except KafkaException as error:
             raise self._cluster.error(f"aborting a transaction of {self._id}", error) from error
 
@@ -100,16 +94,3 @@ class KafkaTransactor:
                 self.abort()
         self._open = False
         return failure
-
-    @staticmethod
-    def _retry(call: Callable[[], object], seconds: float) -> None:
-        """Call again while librdkafka says that this goes on where it stopped."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                call()
-                return
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)

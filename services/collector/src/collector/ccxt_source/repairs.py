@@ -1,0 +1,181 @@
+"""What is fetched through ccxt's REST to make a symbol's stream whole: depth snapshots and missed trades."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import ccxt.pro
+import msgspec
+
+from collector.backoff import Backoff
+from collector.ccxt_source.follower import Follower
+from collector.ccxt_source.structures import trade_of
+from collector.levels import pack
+from collector.trade_line import TradeLine
+from collector.wire import RestBook
+from collector.wire.head import Head
+from fluxforge.clock import MS, NS, Clock
+from fluxforge.events import AnyEvent, Trade
+
+_log = logging.getLogger(__name__)
+
+HOLD_S = 10.0
+"""Events wait this long for missed trades."""
+GRACE_S = 3.0
+"""A new connection gets at least this long to fetch them."""
+PAGE = 1_000
+PAGES = 5
+BOOKS_AT_ONCE = 2
+_FAILURES = (ccxt.BaseError, OSError, TimeoutError, ValueError, TypeError, LookupError, ArithmeticError)
+
+
+class Repairs:
+    """At most one fetch of each kind per symbol.
+
+    levels   of a depth snapshot
+    head     makes a symbol's events
+    publish  takes a follower, its events and the time (ns)
+    maker    whether the exchange's REST trades, and so ccxt's, name the maker's side
+    """
+
+    def __init__(
+        self,
+        exchange: Any,
+        clock: Clock,
+        *,
+        levels: int,
+        head: Callable[[Follower], Head],
+        publish: Callable[[Follower, list[AnyEvent], int], None],
+        maker: bool = False,
+    ) -> None:
+        self._exchange, self._clock, self._levels, self._maker = exchange, clock, levels, maker
+        self._head, self._publish = head, publish
+        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._books_gate = asyncio.Semaphore(BOOKS_AT_ONCE)
+
+    def book(self, follower: Follower) -> None:
+        """Fetch the depth of a symbol that wants it."""
+        self._start("depth", follower, self._fetch_book)
+
+    def trades(self, follower: Follower) -> None:
+        """Fetch the trades that a symbol holds its events for."""
+        self._start("trades", follower, self._fetch_trades)
+
+    def give_up(self, follower: Follower, why: str, trades: Sequence[Trade] = ()) -> None:
+        """Let what is held go, behind a Reset that says why trades are missing."""
+        _log.warning("%s: trades of %s may be missing: %s", self._exchange.id, follower.key, why)
+        now = self._clock.now()
+        self._publish(follower, follower.give_up(why, list(trades), now), now)
+
+    async def cancel(self) -> None:
+        """End every fetch."""
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        self._running.clear()
+
+    def _start(self, what: str, follower: Follower, fetch: Callable[[Follower], Coroutine[None, None, None]]) -> None:
+        if (what, follower.key) in self._running:
+            return
+        task = asyncio.create_task(fetch(follower))
+        self._running[what, follower.key] = task
+        task.add_done_callback(lambda done: self._done(what, follower, done))
+
+    def _done(self, what: str, follower: Follower, task: asyncio.Task[None]) -> None:
+        if self._running.get((what, follower.key)) is task:
+            del self._running[what, follower.key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s: fetching the %s of %s failed", self._exchange.id, what, follower.key, exc_info=error)
+
+    async def _fetch_book(self, follower: Follower) -> None:
+        backoff = Backoff(0.25, 10.0)
+        while follower.wants_snapshot:
+            try:
+                async with self._books_gate:
+                    book = await self._exchange.fetch_order_book(follower.identity["symbol"], self._levels)
+                now = self._clock.now()
+                self._publish(follower, follower.snapshot(_rest_book(book, self._levels), now), now)
+            except _FAILURES as error:
+                _log.warning("%s: no depth snapshot of %s yet: %r", self._exchange.id, follower.key, error)
+            if follower.wants_snapshot:
+                await asyncio.sleep(backoff.next())
+
+    async def _fetch_trades(self, follower: Follower) -> None:
+        if not self._exchange.has.get("fetchTrades"):
+            self.give_up(follower, "the exchange gives no trades over REST")
+            return
+        deadline, backoff = self._deadline(follower), Backoff(0.25, 2.0)
+        trades: list[Trade] = []
+        why = f"not fetched within {HOLD_S:g} s"
+        while follower.holding:
+            left = deadline - self._clock.monotonic()
+            if left <= 0:
+                self.give_up(follower, why, trades)
+                deadline = self._clock.monotonic() + HOLD_S
+                continue
+            try:
+                async with asyncio.timeout(left):
+                    trades = await self._newest(follower)
+                    released = follower.fill(trades, self._clock.now())
+                    if released is None:
+                        trades = await self._further_back(follower, trades)
+                        released = follower.fill(trades, self._clock.now())
+                if released is not None:
+                    self._publish(follower, released, self._clock.now())
+                    continue
+                why = f"{len(trades)} trades over REST do not reach back to the last one"
+            except _FAILURES as error:
+                why = f"{type(error).__name__}: {error}"
+                _log.warning("%s: missed trades of %s: %s", self._exchange.id, follower.key, why)
+            await asyncio.sleep(min(backoff.next(), max(deadline - self._clock.monotonic(), 0.0)))
+
+    async def _newest(self, follower: Follower) -> list[Trade]:
+        return self._parsed(follower, await self._exchange.fetch_trades(follower.identity["symbol"], None, PAGE))
+
+    async def _further_back(self, follower: Follower, newest: list[Trade]) -> list[Trade]:
+        """Older trades, forwards from the last one we have, where the exchange goes by time."""
+        since = follower.line.last_ts
+        found = {trade.id: trade for trade in newest}
+        for _ in range(PAGES):
+            if not newest or not since or since >= (newest[0].ts or 0):
+                break
+            page = self._parsed(
+                follower, await self._exchange.fetch_trades(follower.identity["symbol"], since // MS, PAGE)
+            )
+            new = [trade for trade in page if trade.id not in found]
+            found |= {trade.id: trade for trade in new}
+            if not new:
+                break
+            since = max(trade.ts or 0 for trade in page)
+        return self._sorted(follower, list(found.values()))
+
+    def _parsed(self, follower: Follower, records: Sequence[Any]) -> list[Trade]:
+        head, now = self._head(follower), self._clock.now()
+        trades = [trade_of(head, record, now, backfilled=True) for record in records]
+        if self._maker:
+            trades = [msgspec.structs.replace(trade, side=-trade.side) for trade in trades]
+        return self._sorted(follower, trades)
+
+    @staticmethod
+    def _sorted(follower: Follower, trades: list[Trade]) -> list[Trade]:
+        if isinstance(follower.line, TradeLine):
+            return sorted(trades, key=lambda trade: int(trade.id))
+        return sorted(trades, key=lambda trade: trade.ts or 0)
+
+    def _deadline(self, follower: Follower) -> float:
+        """Monotonic s until which the symbol's events are held."""
+        soonest = self._clock.monotonic() + GRACE_S
+        if follower.line.held_since is None:
+            return soonest
+        held = (self._clock.now() - follower.line.held_since) / NS
+        return max(soonest, self._clock.monotonic() + HOLD_S - held)
+
+
+def _rest_book(book: Any, limit: int) -> RestBook:
+    sides = [[(float(level[0]), float(level[1])) for level in book[side]] for side in ("bids", "asks")]
+    nonce = book.get("nonce")
+    return RestBook(None if nonce is None else int(nonce), pack(sides[0]), pack(sides[1]), limit)
