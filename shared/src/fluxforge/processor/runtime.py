@@ -156,8 +156,11 @@ class Runtime:
         self._refused = False
         self._next_commit = self._monotonic() + self._commit_interval
         # First the transactor: what an earlier holder of the name left open must end before offsets can be read.
-        self._transactor: Transactor = self._log.transactor(f"{self._group}.{self._member}")
+        self._transactor = self._new_transactor()
         self._consumer: Consumer = self._log.consumer(self._group, [self._raw], self._member, self, static=False)
+
+    def _new_transactor(self) -> Transactor:
+        return self._log.transactor(f"{self._group}.{self._member}")
 
     def _rejoin(self, error: Exception) -> None:
         """Let go of everything and join as a new member. Raises `error` when that did not help before."""
@@ -179,7 +182,7 @@ class Runtime:
             raise error
         self._refused = True
         _log.info("a commit of %s was refused, going back to the last one: %s", self._member, error)
-        self._restore(list(self._partitions))
+        self._start_over()
 
     def _process(self, batches: Sequence[Batch]) -> None:
         runs = [Run(b.tp.partition, b.records, self._partitions[b.tp].committed) for b in batches]
@@ -205,9 +208,7 @@ class Runtime:
                 self._transactor.commit(offsets, self._consumer)
             except LogUnavailable as error:
                 _log.warning("a commit's outcome is unknown, reading where things stand: %s", error)
-                self._transactor.close()
-                self._transactor = self._log.transactor(f"{self._group}.{self._member}")
-                self._restore(list(self._partitions))
+                self._start_over()
                 return
         for tp, offset in offsets.items():
             self._partitions[tp].committed = max(self._partitions[tp].committed, offset)
@@ -227,8 +228,9 @@ class Runtime:
         self._transactor.append(snapshots.encode(floor, topic, snapshots.FLOOR_KEY, tp.partition))
 
     def _start_over(self) -> None:
-        """Back to what is committed."""
-        self._transactor.abort()
+        """Back to what is committed, with a new transactor: after an abort a producer's next records may be refused."""
+        self._transactor.close()
+        self._transactor = self._new_transactor()
         self._restore(list(self._partitions))
 
     def _restore(self, tps: Sequence[TopicPartition]) -> None:

@@ -22,8 +22,8 @@ COMMIT_SECONDS = 20.0
 class KafkaTransactor:
     """One producer with a stable transactional id.
 
-    After LogUnavailable it is of no more use: open a new one and read where things stand. After a Fenced because the
-    group has moved on it can be used again; where another process has the id, it raises Fenced from then on.
+    After Fenced or LogUnavailable it is of no more use: open a new one and read where things stand. (librdkafka lets a
+    producer go on after an aborted transaction; now and then its next records are then out of sequence.)
     """
 
     def __init__(self, cluster: Cluster, admin: Admin, transactional_id: str) -> None:
