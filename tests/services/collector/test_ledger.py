@@ -132,3 +132,11 @@ def test_percentiles_are_of_exchange_time_less_arrival() -> None:
     ahead = [delta(START + k * NS, late_ms=-7) for k in range(10)]
     (page,) = pages(Ledger(), ahead, START + 10 * NS)
     assert page.skew_p99 == 7 * MS
+
+
+def test_the_markets_own_identity_is_left_alone() -> None:
+    ledger, mine = Ledger(), WHO.copy()
+    ledger.expect(mine, START)
+    ledger.saw(Heartbeat(**{**WHO, "connection": "c-2"}, ts=None, capture_ts=START + NS))
+    assert mine == WHO
+    assert ledger.close(START + 2 * NS)[0].connection == "c-2"

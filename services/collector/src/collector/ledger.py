@@ -39,7 +39,7 @@ class Ledger:
         """A key will be followed from now on: if nothing comes, it is dark."""
         key = f"{identity['exchange']}|{identity['symbol']}"
         if key not in self._pages:
-            self._pages[key] = _Page(identity, now)
+            self._pages[key] = _Page({**identity}, now)
 
     def saw(self, event: AnyEvent) -> None:
         """An event goes to the log."""
