@@ -10,6 +10,7 @@ from typing import Protocol
 
 NS = 1_000_000_000
 MS = 1_000_000
+HOUR = 3600 * NS
 
 
 class Clock(Protocol):

@@ -11,11 +11,10 @@ import pyarrow.compute as pc
 from fluxforge import bronze
 from fluxforge.bronze.records import events_of
 from fluxforge.bronze.schema import CONTROL
-from fluxforge.clock import MS, NS
+from fluxforge.clock import HOUR, MS, NS
 from fluxforge.events import Coverage
 from fluxforge.files import Tree, chains
 
-HOUR = 3600 * NS
 _SUMMED = ("books", "trades", "tickers", "gaps", "resyncs", "resets", "duplicates", "backfilled", "shed", "holes")
 SCHEMA = pa.schema(
     [

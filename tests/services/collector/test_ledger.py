@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 
 from collector.identity import Identity
-from collector.ledger import DARK_AFTER, HOUR, SETTLE, Ledger
-from fluxforge.clock import MS, NS
+from collector.ledger import DARK_AFTER, SETTLE, Ledger
+from fluxforge.clock import HOUR, MS, NS
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Coverage, Heartbeat, Reset, Ticker, Trade
 
 START = 1_700_000_000 * NS

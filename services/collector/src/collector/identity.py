@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from fluxforge.events import AnyEvent
+
 
 class Identity(TypedDict):
     """See `fluxforge.events.Event`."""
@@ -21,3 +23,15 @@ class Stamp(Identity):
 
     capture_ts: int
     skew: int
+
+
+def identity_of(event: AnyEvent) -> Identity:
+    """Whose event it is."""
+    return {
+        "exchange": event.exchange,
+        "symbol": event.symbol,
+        "native": event.native,
+        "source": event.source,
+        "collector": event.collector,
+        "connection": event.connection,
+    }

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from collector.identity import Identity
-from fluxforge.clock import MS, NS
+from collector.identity import Identity, identity_of
+from fluxforge.clock import HOUR, MS, NS
 from fluxforge.events import (
     AnyEvent,
     BookDelta,
@@ -21,7 +21,6 @@ from fluxforge.events import (
     Wire,
 )
 
-HOUR = 3600 * NS
 DARK_AFTER = 5 * NS // 2
 """A key without an event or heartbeat for longer is dark, from the last one to the next."""
 SETTLE = 15 * NS
@@ -47,7 +46,7 @@ class Ledger:
             return
         page = self._pages.get(event.key)
         if page is None:
-            page = self._pages[event.key] = _Page(_identity_of(event), event.capture_ts)
+            page = self._pages[event.key] = _Page(identity_of(event), event.capture_ts)
         page.saw(event)
 
     def count(self, key: str, what: str, n: int = 1) -> None:
@@ -159,14 +158,3 @@ def _percentile(milliseconds: Counter[int], share: float) -> int | None:
         if below >= rank:
             return value * MS
     return None
-
-
-def _identity_of(event: AnyEvent) -> Identity:
-    return {
-        "exchange": event.exchange,
-        "symbol": event.symbol,
-        "native": event.native,
-        "source": event.source,
-        "collector": event.collector,
-        "connection": event.connection,
-    }

@@ -22,6 +22,7 @@ from math import inf
 from typing import NamedTuple
 
 from collector.backoff import Backoff
+from collector.identity import identity_of
 from collector.ledger import Ledger
 from collector.stats import Stats
 from fluxforge import codec, metrics
@@ -234,12 +235,7 @@ class Pipeline:
 
 def _overflow(event: BookDelta | BookSnapshot, waiting: int) -> Reset:
     return Reset(
-        exchange=event.exchange,
-        symbol=event.symbol,
-        native=event.native,
-        source=event.source,
-        collector=event.collector,
-        connection=event.connection,
+        **identity_of(event),
         ts=None,
         capture_ts=event.capture_ts,
         skew=event.skew,
