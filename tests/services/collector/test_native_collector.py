@@ -106,8 +106,8 @@ async def test_every_fault_is_seen_repaired_and_counted(tmp_path: Path, caplog: 
 
 @on_loop
 async def test_trades_that_cannot_be_had_are_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("collector.repairs.HOLD_S", 0.5)
-    monkeypatch.setattr("collector.repairs.GRACE_S", 0.2)
+    monkeypatch.setattr("collector.fetches.HOLD_S", 0.5)
+    monkeypatch.setattr("collector.fetches.GRACE_S", 0.2)
     async with (
         Simulator(synthetic(20), speed=4.0) as simulator,
         running(tmp_path, simulator, CONFIG) as run,

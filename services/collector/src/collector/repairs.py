@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import aiohttp
 
+from collector import fetches
 from collector.backoff import Backoff
+from collector.fetches import Fetches, hold_until
 from collector.market import Market
 from collector.venue import Rest, RestError
-from fluxforge.clock import NS, Clock
+from fluxforge.clock import Clock
 from fluxforge.errors import MarketDataError
 from fluxforge.events import AnyEvent, Trade
 
 _log = logging.getLogger(__name__)
 
-HOLD_S = 10.0
-"""Events wait this long for missed trades."""
-GRACE_S = 3.0
-"""A new connection gets at least this long to fetch them."""
-BOOKS_AT_ONCE = 2
 RENEW_S = 5.0
 """How long the stream has to bring the snapshots asked for."""
 RENEW_POLL_S = 0.05
@@ -53,25 +51,24 @@ class Repairs:
     ) -> None:
         self._exchange, self._rest, self._clock = exchange, rest, clock
         self._publish, self._parse, self._renew, self._streamed = publish, parse, renew, streamed
-        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._books_gate = asyncio.Semaphore(BOOKS_AT_ONCE)
+        self._fetches = Fetches(exchange)
         self._wanted: dict[str, Market] = {}
 
     def book(self, market: Market) -> None:
         """Get a snapshot of a market that wants one."""
         if self._streamed:
             self._wanted[market.key] = market
-            self._start("snapshots", self._exchange, self._renew_books())
+            self._fetches.start("snapshots", self._exchange, self._renew_books)
         else:
-            self._start("depth", market.key, self._fetch_book(market))
+            self._fetches.start("depth", market.key, partial(self._fetch_book, market))
 
     def trades(self, market: Market) -> None:
         """Fetch the trades that a market holds its events for."""
-        self._start("trades", market.key, self._fetch_trades(market))
+        self._fetches.start("trades", market.key, partial(self._fetch_trades, market))
 
     def audit(self, market: Market) -> None:
         """Compare a market's book with a fresh REST snapshot."""
-        self._start("audit", market.key, self._audit(market))
+        self._fetches.start("audit", market.key, partial(self._audit, market))
 
     def give_up(self, market: Market, why: str, trades: Sequence[Trade] = ()) -> None:
         """Let what is held go, behind a Reset that says why trades are missing."""
@@ -81,33 +78,15 @@ class Repairs:
 
     async def cancel(self) -> None:
         """End every fetch."""
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        self._running.clear()
+        await self._fetches.cancel()
         self._wanted.clear()
-
-    def _start(self, what: str, name: str, fetch: Coroutine[None, None, None]) -> None:
-        if (what, name) in self._running:
-            fetch.close()
-            return
-        task = asyncio.create_task(fetch)
-        self._running[what, name] = task
-        task.add_done_callback(lambda done: self._done(what, name, done))
-
-    def _done(self, what: str, name: str, task: asyncio.Task[None]) -> None:
-        if self._running.get((what, name)) is task:
-            del self._running[what, name]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("%s: fetching the %s of %s failed", self._exchange, what, name, exc_info=error)
 
     async def _fetch_book(self, market: Market) -> None:
         backoff = Backoff(0.25, 10.0)
         while market.wants_snapshot:
             wait = 0.0
             try:
-                async with self._books_gate:
+                async with self._fetches.books_gate:
                     found = await self._rest.book(market.identity["native"])
                 now = self._clock.now()
                 self._publish(market, market.snapshot(found, now), now)
@@ -141,7 +120,7 @@ class Repairs:
         if self._streamed:
             await asyncio.sleep(CACHED_S)
         try:
-            async with self._books_gate:
+            async with self._fetches.books_gate:
                 found = await self._rest.book(native, AUDIT_LEVELS)
             now = self._clock.now()
             self._publish(market, market.answer(found, now), now)
@@ -149,15 +128,15 @@ class Repairs:
             _log.info("%s: no snapshot to compare %s with: %s", self._exchange, market.key, say(error))
 
     async def _fetch_trades(self, market: Market) -> None:
-        deadline = self._deadline(market)
+        deadline = hold_until(self._clock, market.line.held_since)
         backoff = Backoff(0.25, 2.0)
         trades: list[Trade] = []
-        why = f"not fetched within {HOLD_S:g} s"
+        why = f"not fetched within {fetches.HOLD_S:g} s"
         while (first := market.line.missing_from) is not None:
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 self.give_up(market, why, trades)
-                deadline = self._clock.monotonic() + HOLD_S
+                deadline = self._clock.monotonic() + fetches.HOLD_S
                 continue
             try:
                 async with asyncio.timeout(left):
@@ -182,14 +161,6 @@ class Repairs:
         now = self._clock.now()
         by_id = {int(trade.id): trade for body in pages.bodies for trade in self._parse(body, native, now)}
         return [by_id[number] for number in sorted(by_id)], pages.final
-
-    def _deadline(self, market: Market) -> float:
-        """Monotonic s until which the market's events are held."""
-        soonest = self._clock.monotonic() + GRACE_S
-        if market.line.held_since is None:
-            return soonest
-        held = (self._clock.now() - market.line.held_since) / NS
-        return max(soonest, self._clock.monotonic() + HOLD_S - held)
 
 
 def say(error: BaseException) -> str:

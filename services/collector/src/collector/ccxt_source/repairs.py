@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import ccxt.pro
 import msgspec
 
+from collector import fetches
 from collector.backoff import Backoff
 from collector.ccxt_source.follower import Follower
 from collector.ccxt_source.structures import trade_of
+from collector.fetches import Fetches, hold_until
 from collector.levels import pack
 from collector.trade_line import TradeLine
 from collector.wire import RestBook
 from collector.wire.head import Head
-from fluxforge.clock import MS, NS, Clock
+from fluxforge.clock import MS, Clock
 from fluxforge.events import AnyEvent, Trade
 
 _log = logging.getLogger(__name__)
 
-HOLD_S = 10.0
-"""Events wait this long for missed trades."""
-GRACE_S = 3.0
-"""A new connection gets at least this long to fetch them."""
 PAGE = 1_000
 PAGES = 5
-BOOKS_AT_ONCE = 2
 _FAILURES = (ccxt.BaseError, OSError, TimeoutError, ValueError, TypeError, LookupError, ArithmeticError)
 
 
@@ -53,16 +51,15 @@ class Repairs:
     ) -> None:
         self._exchange, self._clock, self._levels, self._maker = exchange, clock, levels, maker
         self._head, self._publish = head, publish
-        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._books_gate = asyncio.Semaphore(BOOKS_AT_ONCE)
+        self._fetches = Fetches(exchange.id)
 
     def book(self, follower: Follower) -> None:
         """Fetch the depth of a symbol that wants it."""
-        self._start("depth", follower, self._fetch_book)
+        self._fetches.start("depth", follower.key, partial(self._fetch_book, follower))
 
     def trades(self, follower: Follower) -> None:
         """Fetch the trades that a symbol holds its events for."""
-        self._start("trades", follower, self._fetch_trades)
+        self._fetches.start("trades", follower.key, partial(self._fetch_trades, follower))
 
     def give_up(self, follower: Follower, why: str, trades: Sequence[Trade] = ()) -> None:
         """Let what is held go, behind a Reset that says why trades are missing."""
@@ -72,30 +69,13 @@ class Repairs:
 
     async def cancel(self) -> None:
         """End every fetch."""
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        self._running.clear()
-
-    def _start(self, what: str, follower: Follower, fetch: Callable[[Follower], Coroutine[None, None, None]]) -> None:
-        if (what, follower.key) in self._running:
-            return
-        task = asyncio.create_task(fetch(follower))
-        self._running[what, follower.key] = task
-        task.add_done_callback(lambda done: self._done(what, follower, done))
-
-    def _done(self, what: str, follower: Follower, task: asyncio.Task[None]) -> None:
-        if self._running.get((what, follower.key)) is task:
-            del self._running[what, follower.key]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("%s: fetching the %s of %s failed", self._exchange.id, what, follower.key, exc_info=error)
+        await self._fetches.cancel()
 
     async def _fetch_book(self, follower: Follower) -> None:
         backoff = Backoff(0.25, 10.0)
         while follower.wants_snapshot:
             try:
-                async with self._books_gate:
+                async with self._fetches.books_gate:
                     book = await self._exchange.fetch_order_book(follower.identity["symbol"], self._levels)
                 now = self._clock.now()
                 self._publish(follower, follower.snapshot(_rest_book(book, self._levels), now), now)
@@ -108,14 +88,14 @@ class Repairs:
         if not self._exchange.has.get("fetchTrades"):
             self.give_up(follower, "the exchange gives no trades over REST")
             return
-        deadline, backoff = self._deadline(follower), Backoff(0.25, 2.0)
+        deadline, backoff = hold_until(self._clock, follower.line.held_since), Backoff(0.25, 2.0)
         trades: list[Trade] = []
-        why = f"not fetched within {HOLD_S:g} s"
+        why = f"not fetched within {fetches.HOLD_S:g} s"
         while follower.holding:
             left = deadline - self._clock.monotonic()
             if left <= 0:
                 self.give_up(follower, why, trades)
-                deadline = self._clock.monotonic() + HOLD_S
+                deadline = self._clock.monotonic() + fetches.HOLD_S
                 continue
             try:
                 async with asyncio.timeout(left):
@@ -165,14 +145,6 @@ class Repairs:
         if isinstance(follower.line, TradeLine):
             return sorted(trades, key=lambda trade: int(trade.id))
         return sorted(trades, key=lambda trade: trade.ts or 0)
-
-    def _deadline(self, follower: Follower) -> float:
-        """Monotonic s until which the symbol's events are held."""
-        soonest = self._clock.monotonic() + GRACE_S
-        if follower.line.held_since is None:
-            return soonest
-        held = (self._clock.now() - follower.line.held_since) / NS
-        return max(soonest, self._clock.monotonic() + HOLD_S - held)
 
 
 def _rest_book(book: Any, limit: int) -> RestBook:
