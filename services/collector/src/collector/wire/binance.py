@@ -6,12 +6,12 @@ Market Streams". All times on the wire are ms since 1970 UTC, all prices and siz
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from collector.levels import pack
-from collector.skew import Skew
 from collector.symbols import unify
 from collector.wire import Found, Reply, RestBook, Void, WireParser
 from collector.wire import binance_messages as messages
@@ -35,20 +35,9 @@ def rest_book(body: bytes) -> RestBook:
 class BinanceParser(WireParser):
     """Frames combined (`{"stream":…,"data":{…}}`) or bare; an unknown symbol is unified by its quote currency."""
 
-    def __init__(
-        self,
-        exchange: str,
-        *,
-        collector: str,
-        connection: str,
-        symbols: Mapping[str, str] | None = None,
-        skew: Skew | None = None,
-        source: str | None = None,
-    ) -> None:
-        super().__init__(
-            exchange, collector=collector, connection=connection, symbols=symbols, skew=skew, source=source
-        )
-        self._settled = exchange == "binanceusdm"
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._settled = self.exchange == "binanceusdm"
         self._parsers = {
             "depthUpdate": self._depth,
             "trade": self._trade,

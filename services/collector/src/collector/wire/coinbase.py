@@ -8,12 +8,12 @@ Sources: Coinbase Developer Documentation, "Advanced Trade WebSocket Channels", 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from collector.levels import pack
-from collector.skew import Skew
 from collector.wire import Beat, Found, Gap, Reply, RestBook, WireParser
 from collector.wire import coinbase_messages as messages
 from collector.wire.fields import number
@@ -66,19 +66,8 @@ def ids_and_times(body: bytes) -> list[tuple[int, int]]:
 class CoinbaseParser(WireParser):
     """Frames of one connection; a book event's `seq` is its frame's `sequence_num`."""
 
-    def __init__(
-        self,
-        exchange: str,
-        *,
-        collector: str,
-        connection: str,
-        symbols: Mapping[str, str] | None = None,
-        skew: Skew | None = None,
-        source: str | None = None,
-    ) -> None:
-        super().__init__(
-            exchange, collector=collector, connection=connection, symbols=symbols, skew=skew, source=source
-        )
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
         self._seq: int | None = None
         self._book_seq: dict[str, int] = {}
         self._parsers = {
