@@ -123,6 +123,8 @@ async def test_under_load_books_are_shed_behind_one_reset_and_trades_never(raw: 
     at = next(n for n, e in enumerate(events) if isinstance(e, Reset))
     assert isinstance(events[at - 1], BookDelta)
     assert stats.of(metrics.SHED) == 50 + 5
+    [page] = pipeline.ledger.close(2)
+    assert (page.resets, page.shed, page.trades) == (1, 50 + 5, 150)
 
 
 @on_loop

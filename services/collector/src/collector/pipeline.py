@@ -106,11 +106,10 @@ class Pipeline:
         if self._must_shed(event):
             self.ledger.count(event.key, "shed")
             return False
-        self.ledger.saw(event)
         self._push(event)
         return True
 
-    def capture(self, origin: Origin, connection: str, now: int, data: bytes, about: str = "") -> None:
+    def capture(self, origin: Origin, connection: str, now: int, data: str | bytes, about: str = "") -> None:
         """Queue what an exchange has sent, as it is, where that is wanted; `about` as in `fluxforge.events.Wire`."""
         if self._wire_topic is not None:
             exchange, source, collector = origin
@@ -124,7 +123,7 @@ class Pipeline:
                     connection=connection,
                     ts=None,
                     capture_ts=now,
-                    data=data,
+                    data=data.encode() if isinstance(data, str) else data,
                     about=about,
                 )
             )
@@ -185,6 +184,7 @@ class Pipeline:
                 return False
 
     def _push(self, event: AnyEvent) -> None:
+        self.ledger.saw(event)
         if isinstance(event, Reset):
             self._stats.add(metrics.RESETS, event.source, event.exchange, event.reason)
         self._stats.add(metrics.EVENTS, event.source, event.exchange, _KIND_NAMES[type(event)])

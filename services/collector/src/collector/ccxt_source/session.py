@@ -141,10 +141,10 @@ class Session:
         self._stats.add(metrics.FRAMES, *self._labels)
         self._housekeeping.heard(line)
         now = self._clock.now()
-        frame = data.encode() if isinstance(data, str) else data
-        self._pipeline.capture(self._origin, line.id, now, frame)
+        self._pipeline.capture(self._origin, line.id, now, data)
         if line.parser is None:
             return False
+        frame = data.encode() if isinstance(data, str) else data
         try:
             found = line.parser.parse(frame, now)
         except FrameError as error:
