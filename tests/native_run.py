@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from collector.feed import Feed, NativeConfig
 from collector.native import NativeCollector
-from collector.pipeline import Pipeline
-from collector.stats import Stats
 from collector.venue import Venue
 from collector.venues.binance import Binance
 from collector.venues.coinbase import Coinbase
+from collector_run import Collecting
 from fluxforge.clock import SystemClock
 from fluxforge.events import AnyEvent, Trade
-from fluxforge.log import open_log
-from fluxforge.topics import Topics
 from raw_log import KeyReader, read_all
 from simulator.server import Simulator
 
@@ -29,27 +25,19 @@ def venue_of(simulator: Simulator) -> Venue:
     return Binance("binance", rest=simulator.url, ws=simulator.ws_url)
 
 
-class Run:
+class Run(Collecting):
     """A collector at work, and its log once it has stopped."""
 
     def __init__(
         self, url: str, simulator: Simulator, config: NativeConfig, resume: dict[str, Trade] | None = None
     ) -> None:
-        self.url, self.simulator = url, simulator
+        super().__init__(url)
+        self.simulator = simulator
         self.config = replace(config, venue=venue_of(simulator))
-        self.stats = Stats()
-        self.log = open_log(url)
-        self.log.create(Topics().specs(2))
-        self.pipeline = Pipeline(self.log.appender(), "market.raw", stats=self.stats)
         self.collector = NativeCollector(self.config, self.pipeline, self.stats, SystemClock(), resume)
-        self.collecting: asyncio.Task[None] | None = None
 
-    async def until(self, reached: Callable[[], bool], within: float = 20.0) -> None:
-        async with asyncio.timeout(within):
-            while not reached():
-                if self.collecting is not None and self.collecting.done():
-                    self.collecting.result()
-                await asyncio.sleep(0.01)
+    async def collect(self) -> None:
+        await self.collector.run()
 
     def feed(self) -> Feed:
         return self.collector.connections[0].feed
@@ -81,17 +69,8 @@ async def running(
     tmp_path: Path, simulator: Simulator, config: NativeConfig, resume: dict[str, Trade] | None = None
 ) -> AsyncIterator[Run]:
     run = Run(f"sqlite:///{tmp_path / 'raw.db'}", simulator, config, resume)
-    writing, collecting = asyncio.create_task(run.pipeline.run()), asyncio.create_task(run.collector.run())
-    run.collecting = collecting
-    try:
+    async with run.running():
         yield run
-        if collecting.done() and not collecting.cancelled():
-            collecting.result()
-    finally:
-        collecting.cancel()
-        await asyncio.gather(collecting, return_exceptions=True)
-        run.pipeline.close()
-        await writing
 
 
 def check_against_the_exchange(run: Run) -> dict[str, KeyReader]:
