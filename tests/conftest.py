@@ -13,6 +13,7 @@ from hypothesis import settings
 from fluxforge.log import Log, open_log
 from fluxforge.topics import Topics
 from kafka_broker import Broker, start_broker
+from s3_server import S3Server
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,6 +42,14 @@ def kafka_broker() -> Iterator[Broker]:
 def kafka_url(kafka_broker: Broker) -> str:
     """`kafka://host:port` of a real broker."""
     return f"kafka://{kafka_broker.bootstrap}"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """The one S3 server of the session."""
+    server = S3Server()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])

@@ -107,7 +107,7 @@ class ApacheKafka:
     def __init__(self) -> None:
         self._libs = libraries()
         self.directory = Path(tempfile.mkdtemp(prefix="fluxforge-kafka-"))
-        port, controller = _free_ports(2)
+        port, controller = free_ports(2)
         self.bootstrap = f"127.0.0.1:{port}"
         self._properties = self.directory / "server.properties"
         self._properties.write_text(
@@ -183,7 +183,7 @@ class ApacheKafka:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def _await_ready(self) -> None:
@@ -250,7 +250,7 @@ def libraries_are_there() -> bool:
 def libraries() -> Path:
     """Kafka's jars, from Maven at the first call."""
     libs = CACHE / f"libs-{KAFKA_VERSION}"
-    with _locked():
+    with locked(CACHE):
         if not libs.is_dir():
             with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
                 (Path(scratch) / "pom.xml").write_text(POM, encoding="utf-8")
@@ -268,9 +268,10 @@ def libraries() -> Path:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
+def locked(folder: Path) -> Iterator[None]:
+    """One test run at a time fills a cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -281,7 +282,8 @@ def _cluster_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nothing listens on."""
     free: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):  # test runs side by side must not race for the same one
         with socket.socket() as probe:
@@ -296,7 +298,7 @@ def _free_ports(count: int) -> list[int]:
     raise RuntimeError(f"no {count} free ports in {PORTS}")
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A broker must not outlive the test run that started it, however that ends."""
     if os.uname().sysname == "Linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -20,6 +20,15 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Configuration file; config.yaml where it is there.", show_default=False)
 ]
 
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data-dir",
+        help="Folder or s3://bucket/prefix with Bronze in raw/; storage.input by default.",
+        metavar="FOLDER",
+    ),
+]
+
 MASK = "***"
 _SENSITIVE = ("password", "secret", "key", "token", "jaas", "oauthbearer.config", "credential")
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from fluxforge.errors import ConfigError
 from fluxforge.settings import load
-from fluxforge_cli.configuration import ConfigOption
+from fluxforge_cli.configuration import ConfigOption, DataOption
 from fluxforge_cli.console import console, print_json
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ def coverage(
     symbol: Annotated[str | None, typer.Option("--symbol", help="Only this symbol, as BTC/USDT.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="UTC, as 2026-01-31 or 2026-01-31T12:00.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="UTC, not included.")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Bronze is in its raw/ folder; storage.input.path by default.")
-    ] = None,
+    data_dir: DataOption = None,
     export: Annotated[Path | None, typer.Option("--export", help="Write to a .csv or .parquet file too.")] = None,
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list of objects.")] = False,
@@ -38,7 +36,8 @@ def coverage(
     from fluxforge import bronze  # noqa: PLC0415  Arrow takes a moment to import
     from fluxforge.coverage import by_hour, pages  # noqa: PLC0415
 
-    tree = bronze.tree(data_dir or load(config).storage.input.path)
+    given = load(config).storage.input
+    tree = bronze.tree(given if data_dir is None else given.elsewhere(data_dir))
     found = by_hour(pages(tree, exchange=exchange, symbol=symbol, start=_ns(start, "--from"), end=_ns(end, "--to")))
     if export is not None:
         _export(found, export)

@@ -10,15 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from fluxforge.errors import SegmentError
 from fluxforge.settings import Settings, load
-from fluxforge_cli.configuration import ConfigOption
+from fluxforge_cli.configuration import ConfigOption, DataOption
 from fluxforge_cli.console import console, print_json
 
 if TYPE_CHECKING:
     from fluxforge_cli.importer import Landed
 
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Bronze is in its raw/ folder; storage.input.path by default.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="End with one line of JSON.")]
 
 
@@ -33,14 +30,15 @@ def import_files(
     form: Annotated[
         Literal["ccxt-ndjson", "tardis", "binance-capture"], typer.Option("--format", help="What the files hold.")
     ],
-    data_dir: DataDir = None,
+    data_dir: DataOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Land existing data in Bronze. Importing the same content twice does nothing; exit code 1 for a broken file."""
     from fluxforge_cli.importer import land  # noqa: PLC0415  Arrow takes a moment to import
 
-    root = data_dir or load(config).storage.input.path
+    given = load(config).storage.input
+    root = given if data_dir is None else given.elsewhere(data_dir)
     with _progress() as progress:
         tasks = {}
 
@@ -64,10 +62,10 @@ def import_files(
 
 
 def etl(
-    data_dir: DataDir = None,
+    data_dir: DataOption = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", help="The lake goes to its processed/ folder; the data folder by default."),
+        str | None,
+        typer.Option("--output", help="Its processed/ gets the lake; the data folder by default.", metavar="FOLDER"),
     ] = None,
     mode: Annotated[Literal["all"], typer.Option("--mode", help="Which part of Bronze.")] = "all",
     skip_unreadable: Annotated[
@@ -81,8 +79,11 @@ def etl(
     from fluxforge.bronze.read import stop  # noqa: PLC0415
 
     settings = load(config)
-    root = data_dir or settings.storage.input.path
-    target = output or (data_dir if data_dir is not None else settings.storage.output.path)
+    storage = settings.storage
+    root = storage.input if data_dir is None else storage.input.elsewhere(data_dir)
+    target = storage.output if output is None else storage.output.elsewhere(output)
+    if output is None and data_dir is not None:
+        target = root
     skipped: list[str] = []
 
     def skip(error: SegmentError) -> None:
@@ -111,7 +112,7 @@ def etl(
         reasons = [f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(result.rejected.items())]
         told = ", ".join([*reasons, *([f"{result.late:,} late for a bar"] if result.late else [])])
         console().print(f"not all events gave rows: {told}; they are in Bronze", highlight=False)
-    console().print(f"lake: {target / 'processed'}", highlight=False)
+    console().print(f"lake: {target}/processed", highlight=False)
 
 
 def tables(settings: Settings) -> list[str]:

@@ -17,7 +17,8 @@ FluxForgeError                what went wrong, and `hint`: the way out
     ├── GapError              the log no longer reaches back to the last commit
     ├── WriterConflict        a commit record of another writer is already there
     ├── DiskFull              no room left
-    └── UnsupportedFilesystem no hard links, or no fsync
+    ├── StorageUnavailable    the store does not answer, or asks to come again
+    └── UnsupportedStorage    no hard links or no fsync; no conditional writes
 """
 
 from __future__ import annotations
@@ -117,5 +118,9 @@ class DiskFull(StorageError):
     """No room left on the device."""
 
 
-class UnsupportedFilesystem(StorageError):
-    """The filesystem lacks hard links or fsync."""
+class StorageUnavailable(StorageError):
+    """The store does not answer, or asks to come again."""
+
+
+class UnsupportedStorage(StorageError):
+    """A filesystem without hard links or fsync, a store without conditional writes."""

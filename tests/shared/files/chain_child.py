@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
 
 import pyarrow as pa
 
 from fluxforge.files import Chain, ChainId, Tree, parquet
+from fluxforge.storage import storage
 
 ID = ChainId("made-up", "market.raw", 0)
 END, BATCH = 60, 20
@@ -25,7 +25,7 @@ def rows(start: int, end: int, remainder: int) -> pa.Table:
     return pa.table({"offset": offsets, "square": [offset**2 for offset in offsets]}, schema=SCHEMA)
 
 
-def run(root: Path, step: str, times: int) -> None:
+def run(root: str, step: str, times: int) -> None:
     left = times
 
     def die_at(name: str) -> None:
@@ -35,7 +35,7 @@ def run(root: Path, step: str, times: int) -> None:
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    with Chain.open(Tree.local(root), ID, first=0, end=END, step=die_at) as chain:
+    with Chain.open(Tree(storage(root, "")), ID, first=0, end=END, step=die_at) as chain:
         while chain.next_offset < END:
             end = chain.next_offset + BATCH
             for remainder in range(3):
@@ -46,4 +46,4 @@ def run(root: Path, step: str, times: int) -> None:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    run(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -21,8 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fluxforge.errors import DiskFull, GapError, StorageError, UnsupportedFilesystem, WriterConflict
+from fluxforge.errors import DiskFull, GapError, StorageError, UnsupportedStorage, WriterConflict
 from fluxforge.files import STEPS, Chain, ChainId, Gap, LocalStorage, Tree, chains, commits, locate, parquet
+from fluxforge.storage import storage
+from s3_server import S3Server
 
 CHILD = Path(__file__).with_name("chain_child.py")
 ID = ChainId("log-1", "market.raw", 0)
@@ -40,7 +42,9 @@ def stored(tree: Tree, chain: ChainId = ID) -> list[int]:
         offset
         for commit in commits(tree, chain)
         for file in commit.files
-        for offset in pq.read_table(locate(tree, file)).column("offset").to_pylist()
+        for offset in pq.read_table(locate(tree, file), filesystem=tree.storage.filesystem())
+        .column("offset")
+        .to_pylist()
     )
 
 
@@ -48,8 +52,40 @@ def leftovers(root: Path) -> list[Path]:
     return [path for path in (root / "active").rglob("*") if path.is_file()]
 
 
+class Store:
+    """A tree that another process can open too, and what readers that only list files see of it."""
+
+    def __init__(self, root: str, environ: dict[str, str]) -> None:
+        self.root, self.environ = root, environ
+        self.tree = Tree(storage(root, ""))
+
+    def globbed(self) -> list[int]:
+        paths = [path for path in self.tree.storage.walk("ready") if path.endswith(".parquet")]
+        tables = [pq.read_table(path, filesystem=self.tree.storage.filesystem()) for path in sorted(paths)]
+        return sorted(pa.concat_tables(tables).column("offset").to_pylist())
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A folder, and a bucket."""
+    environ: dict[str, str] = {}
+    root = str(tmp_path)
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3_server")
+        root, environ = f"s3://{server.bucket()}/some/prefix", server.environ
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+    return Store(root, environ)
+
+
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
+def tree(store: Store) -> Tree:
+    return store.tree
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Tree:
+    """For what only disks do."""
     return Tree.local(tmp_path)
 
 
@@ -59,18 +95,19 @@ class TestKill:
         [(step, 2) for step in ("rows.written", *STEPS)]
         + [("files.finished", 1), ("file.linked", 6), ("active.removed", 4), ("record.linked", 1)],
     )
-    def test_every_row_once_after_kill_9(self, tmp_path: Path, step: str, times: int) -> None:
-        died = subprocess.run([sys.executable, str(CHILD), str(tmp_path), step, str(times)], check=False)
+    def test_every_row_once_after_kill_9(self, store: Store, step: str, times: int) -> None:
+        died = subprocess.run(
+            [sys.executable, str(CHILD), store.root, step, str(times)], check=False, env={**os.environ, **store.environ}
+        )
         assert died.returncode == -9
-        tree, chain = Tree.local(tmp_path), ChainId("made-up", "market.raw", 0)
+        tree, chain = store.tree, ChainId("made-up", "market.raw", 0)
         before = stored(tree, chain)
         assert before == list(range(len(before))), "a reader saw part of a batch"
-        chain_child.run(tmp_path, "", 0)
+        chain_child.run(store.root, "", 0)
         assert stored(tree, chain) == list(range(END))
         assert [(c.start, c.next_offset) for c in commits(tree, chain)] == [(0, 20), (20, 40), (40, 60)]
-        assert not leftovers(tmp_path)
-        globbed = sorted((tmp_path / "ready").rglob("*.parquet"))
-        assert sorted(pa.concat_tables(map(pq.read_table, globbed)).column("offset").to_pylist()) == list(range(END))
+        assert not list(tree.storage.walk("active"))
+        assert store.globbed() == list(range(END))
 
 
 class TestTiling:
@@ -110,12 +147,12 @@ class TestTiling:
         assert [c.start for c in commits(tree, ID, start=25)] == [20]
         assert list(commits(tree, ID, start=30)) == []
 
-    def test_a_missing_record_is_seen(self, tree: Tree, tmp_path: Path) -> None:
+    def test_a_missing_record_is_seen(self, tree: Tree) -> None:
         with Chain.open(tree, ID, first=0) as chain:
             for start in (0, 10, 20):
                 write(chain, start, start + 10)
                 chain.commit(start + 10)
-        (tmp_path / ID.record(10)).unlink()
+        tree.storage.remove([ID.record(10)])
         with pytest.raises(StorageError, match=r"\[10, 20\) is in no record"):
             list(commits(tree, ID))
 
@@ -129,15 +166,15 @@ class TestTiling:
         (file,) = commit.files
         assert (file.rows, file.first_ts, file.last_ts, file.meta) == (3, 3, 9, {"key": "x"})
         assert (commit.first_ts, commit.last_ts, commit.schema, commit.config_hash) == (3, 9, "s/1", "abc")
-        data = locate(tree, file).read_bytes()
+        data = tree.storage.read(locate(tree, file))
         assert (len(data), hashlib.sha256(data).hexdigest()) == (file.bytes, file.sha256)
 
 
 class TestWriters:
-    def test_a_second_process_waits_then_hears_of_the_first(self, tree: Tree) -> None:
-        with Chain.open(tree, ID, first=0), pytest.raises(WriterConflict, match="another process holds"):
-            Chain.open(tree, ID, first=0, lock_timeout=0.1)
-        Chain.open(tree, ID, first=0, lock_timeout=0.1).close()
+    def test_a_second_process_waits_then_hears_of_the_first(self, folder: Tree) -> None:
+        with Chain.open(folder, ID, first=0), pytest.raises(WriterConflict, match="another process holds"):
+            Chain.open(folder, ID, first=0, lock_timeout=0.1)
+        Chain.open(folder, ID, first=0, lock_timeout=0.1).close()
 
     def test_the_slower_of_two_writers_on_two_machines_loses_its_batch_only(self, tmp_path: Path) -> None:
         """Their locks do not see each other, as over a network filesystem."""
@@ -168,20 +205,34 @@ class TestWriters:
             first.commit(2)
         assert stored(one) == [0, 1]
 
-    def test_a_foreign_file_in_the_way_is_named_and_kept(self, tree: Tree, tmp_path: Path) -> None:
+    def test_a_foreign_file_in_the_way_is_named_and_kept(self, tree: Tree) -> None:
         chain = Chain.open(tree, ID, first=0)
         write(chain, 0, 10)
-        taken = tmp_path / "ready" / "a" / f"{ID.name(0)}.parquet"
-        taken.parent.mkdir(parents=True)
-        taken.write_bytes(b"mine")
+        taken = f"ready/a/{ID.name(0)}.parquet"
+        tree.storage.create(taken, b"mine")
         with pytest.raises(StorageError, match="is not the file its commit record describes"):
             chain.commit(10)
         chain.close()
-        assert taken.read_bytes() == b"mine"
-        taken.unlink()
+        assert tree.storage.read(taken) == b"mine"
+        tree.storage.remove([taken])
         with Chain.open(tree, ID, first=0) as again:
             assert again.next_offset == 10
         assert stored(tree) == list(range(10))
+
+    def test_two_machines_over_one_bucket(self, s3_server: S3Server) -> None:
+        """There are no locks: the first record of a start counts, the other batch is read again."""
+        tree = Tree(s3_server.storage())
+        first, second = Chain.open(tree, ID, first=0), Chain.open(tree, ID, first=0)
+        write(first, 0, 10)
+        write(second, 0, 12)
+        first.commit(10)
+        with pytest.raises(WriterConflict, match="another writer has committed from offset 0"):
+            second.commit(12)
+        with Chain.open(tree, ID, first=0) as third:
+            write(third, third.next_offset, 12)
+            third.commit(12)
+        assert stored(tree) == list(range(12))
+        assert not tree.storage.leftovers(tree)
 
 
 class TestLogs:
@@ -207,11 +258,12 @@ class TestLogs:
             with pytest.raises(StorageError, match="cannot name files"):
                 Chain.open(tree, ID._replace(**bad), first=0)
 
-    def test_a_damaged_record_is_named(self, tree: Tree, tmp_path: Path) -> None:
+    def test_a_damaged_record_is_named(self, tree: Tree) -> None:
         with Chain.open(tree, ID, first=0) as chain:
             write(chain, 0, 10)
             chain.commit(10)
-        (tmp_path / ID.record(0)).write_bytes(b"{")
+        tree.storage.remove([ID.record(0)])
+        tree.storage.create(ID.record(0), b"{")
         with pytest.raises(StorageError, match=r"0{20}\.json is no commit record"):
             Chain.open(tree, ID, first=0)
 
@@ -234,25 +286,25 @@ class TestGaps:
             (25, 30, None),
         ]
 
-    def test_what_the_log_cannot_give_again_is_kept_in_quarantine(self, tree: Tree, tmp_path: Path) -> None:
+    def test_what_the_log_cannot_give_again_is_kept_in_quarantine(self, folder: Tree, tmp_path: Path) -> None:
         lost = tmp_path / "active" / "a" / f"{ID.name(0)}.parquet.deadbeef"
         lost.parent.mkdir(parents=True)
         lost.write_bytes(b"rows nobody has elsewhere")
         with pytest.raises(GapError, match=r"\[0, 7\)"):
-            Chain.open(tree, ID, first=7)
+            Chain.open(folder, ID, first=7)
         assert lost.exists()
-        with Chain.open(tree, ID, first=7, on_gap="record") as chain:
+        with Chain.open(folder, ID, first=7, on_gap="record") as chain:
             assert chain.next_offset == 7
         assert not lost.exists()
         kept = tmp_path / "_quarantine" / ID.folder / lost.name
         assert kept.read_bytes() == b"rows nobody has elsewhere"
 
-    def test_what_the_log_gives_again_is_removed(self, tree: Tree, tmp_path: Path) -> None:
+    def test_what_the_log_gives_again_is_removed(self, folder: Tree, tmp_path: Path) -> None:
         for name in (f"{ID.name(0)}.parquet.x", f"{ID._replace(partition=1).name(0)}.parquet.x"):
             path = tmp_path / "active" / "a" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
-        Chain.open(tree, ID, first=0).close()
+        Chain.open(folder, ID, first=0).close()
         assert [path.name for path in leftovers(tmp_path)] == [f"{ID._replace(partition=1).name(0)}.parquet.x"]
 
 
@@ -263,7 +315,7 @@ class TestDisk:
         while full:
             with file_size_limit(limit):
                 try:
-                    chain_child.run(tmp_path, "", 0)
+                    chain_child.run(str(tmp_path), "", 0)
                     full = False
                 except DiskFull as error:
                     assert "no room to write" in str(error)
@@ -298,9 +350,9 @@ class TestDisk:
         raise AssertionError("every run failed: the storage never ran out of failures")
 
     def test_a_filesystem_without_links_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(UnsupportedFilesystem, match="hard links fail"):
+        with pytest.raises(UnsupportedStorage, match="hard links fail"):
             Linkless(tmp_path).probe()
-        with pytest.raises(UnsupportedFilesystem, match="overwrote"):
+        with pytest.raises(UnsupportedStorage, match="overwrote"):
             Overwriting(tmp_path).probe()
         LocalStorage(tmp_path).probe()
         assert list(tmp_path.iterdir()) == []
@@ -364,9 +416,9 @@ class Failing(LocalStorage):
             raise DiskFull("no room to write")
         self.left -= 1
 
-    def create(self, path: str):  # type: ignore[no-untyped-def]
+    def open_new(self, path: str):  # type: ignore[no-untyped-def]
         self._spend()
-        return super().create(path)
+        return super().open_new(path)
 
     def put(self, path: str, data: bytes) -> None:
         self._spend()

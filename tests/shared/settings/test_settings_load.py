@@ -83,7 +83,7 @@ def test_the_file_is_named_by_option_then_variable_then_found(tmp_path: Path, mo
         ("a: \x01\n", "not valid YAML"),
         ("a: 2024-99-99\n", "not valid YAML"),
         ("1: 2\n", "1: "),
-        ("storage:\n  output: {backend: s3, bucket: b}\n", "storage.output: backend s3 is not in this version"),
+        ("storage:\n  output: {backend: s3}\n", "storage.output: backend s3 needs a bucket"),
         ("coinbase: {symbols: [BTC-USD], api_key: a}\n", "coinbase: api_key and secret belong together"),
         (
             "binance: {symbols: [A/B]}\nccxt: {exchanges: {binance: {symbols: [A/B]}}}\n",

@@ -14,6 +14,7 @@ from fluxforge.errors import ConfigError, SegmentError
 from fluxforge.events import KIND_OF
 from fluxforge.files import Chain, ChainId, Tree
 from fluxforge.log import Record
+from fluxforge.storage import Root
 from fluxforge_cli.importer import binance_capture, ccxt_ndjson, tardis
 from fluxforge_cli.importer.line import Line, content_hash
 
@@ -57,8 +58,8 @@ class Landed:
 Progress = Callable[[Landed], None]
 
 
-def land(paths: Sequence[Path], form: str, data_dir: Path, progress: Progress = lambda _: None) -> list[Landed]:
-    """Import files into `{data_dir}/raw`.
+def land(paths: Sequence[Path], form: str, data: Root, progress: Progress = lambda _: None) -> list[Landed]:
+    """Import files into `{data}/raw`.
 
     A bad line is counted, named and stored as undecodable; the next one is read. A file that breaks off keeps what
     was readable, one of another format is left out, and the next file is read: `broken` says so. The same content is
@@ -70,7 +71,7 @@ def land(paths: Sequence[Path], form: str, data_dir: Path, progress: Progress = 
     for path in paths:
         if not path.is_file():
             raise ConfigError(f"{path} is no file", hint="give the files to import; a folder is not searched")
-    tree = bronze.tree(data_dir)
+    tree = bronze.tree(data)
     tree.storage.probe()
     unique = {content_hash(path): path for path in reversed(paths)}
     hashes = {path: log_id for log_id, path in unique.items()}

@@ -61,8 +61,8 @@ class Run:
         self._market_events: dict[str, int] = {}
         self._looked = self._shown = self._began = self._clock.monotonic()
         self._latency_from = self._events_from = 0
-        self.bronze = Stored(bronze_tree(settings.storage.input.path))
-        self.lake = Stored(lake_tree(settings.storage.output.path))
+        self.bronze = Stored(bronze_tree(settings.storage.input))
+        self.lake = Stored(lake_tree(settings.storage.output))
         for stored in (self.bronze, self.lake):
             stored.begin()
         self._log = service.open_log(settings)

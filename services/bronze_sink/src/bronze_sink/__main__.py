@@ -26,7 +26,7 @@ def check(settings: Settings) -> Iterator[str]:
         log.close()
     tree = _tree(settings)
     tree.storage.probe()
-    yield f"{tree.storage.local('')} has hard links and fsync"
+    yield f"{tree.storage.name('')} can be written exactly once"
 
 
 def serve(settings: Settings, stop: service.Stop) -> None:
@@ -66,7 +66,7 @@ def _topics(settings: Settings) -> list[str]:
 
 
 def _tree(settings: Settings) -> Tree:
-    return bronze.tree(settings.storage.input.path)
+    return bronze.tree(settings.storage.input)
 
 
 def _rolling(settings: Settings) -> Rolling:

@@ -18,6 +18,7 @@ from fluxforge.errors import (
     LogError,
     OffsetOutOfRange,
     StorageError,
+    StorageUnavailable,
     WriterConflict,
 )
 from fluxforge.files import Chain, ChainId, Commit, Tree
@@ -126,7 +127,7 @@ class BronzeSink:
                 on_gap=self._rolling.on_gap,
                 step=self._step,
             )
-        except (DiskFull, WriterConflict) as error:
+        except (DiskFull, StorageUnavailable, WriterConflict) as error:
             self._consumer.seek(tp, bounds.first)
             self._hold(tp, error)
             return

@@ -1,4 +1,4 @@
-"""Where Bronze lies: `{data}/raw`.
+"""Where Bronze lies: `raw` of a root.
 
 active/{source}/{channel}/…                                              being written; readers stay out
 ready/{source}/{channel}/{topic}.{partition}.{log id}.{start:020d}.parquet   committed segments
@@ -7,11 +7,10 @@ _commits/{log id}/{topic}/{partition}/{start:020d}.json                  which s
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fluxforge.files import Tree
+from fluxforge.storage import Root, storage
 
 
-def tree(data: Path) -> Tree:
-    """The Bronze tree under a data directory."""
-    return Tree.local(data / "raw", mirror=True)
+def tree(data: Root) -> Tree:
+    """The Bronze tree of a root."""
+    return Tree(storage(data, "raw"), mirror=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -95,7 +94,8 @@ def _tables(tree: Tree, file: CommittedFile, on_error: OnError) -> Iterator[pa.T
     """The row groups of a segment, past those that cannot be read where `on_error` allows it."""
     try:
         with _opened(tree, file) as opened:
-            size = os.fstat(opened.fileno()).st_size
+            size = opened.seek(0, os.SEEK_END)
+            opened.seek(0)
             if size != file.bytes:
                 raise ValueError(f"{size} bytes, where {file.bytes} were committed")
             if file.path.endswith(".ndjson"):
@@ -105,7 +105,7 @@ def _tables(tree: Tree, file: CommittedFile, on_error: OnError) -> Iterator[pa.T
     except SegmentError:
         raise  # on_error's own word
     except (StorageError, OSError, ValueError, pa.ArrowException) as error:
-        on_error(_unreadable(tree.storage.local(file.path), error))
+        on_error(_unreadable(tree.storage.name(file.path), error))
 
 
 def _row_groups(tree: Tree, file: CommittedFile, opened: BinaryIO, on_error: OnError) -> Iterator[pa.Table]:
@@ -114,7 +114,7 @@ def _row_groups(tree: Tree, file: CommittedFile, opened: BinaryIO, on_error: OnE
             try:
                 table = segment.read_row_group(group)
             except (OSError, ValueError, pa.ArrowException) as error:
-                on_error(_unreadable(tree.storage.local(file.path), error, f"row group {group} "))
+                on_error(_unreadable(tree.storage.name(file.path), error, f"row group {group} "))
             else:
                 yield table
 
@@ -122,12 +122,12 @@ def _row_groups(tree: Tree, file: CommittedFile, opened: BinaryIO, on_error: OnE
 def _opened(tree: Tree, file: CommittedFile) -> BinaryIO:
     """The segment, open; once more where its writer took away the active name in between."""
     try:
-        return locate(tree, file).open("rb")
+        return tree.storage.open(locate(tree, file))
     except FileNotFoundError:
-        return locate(tree, file).open("rb")
+        return tree.storage.open(locate(tree, file))
 
 
-def _unreadable(path: Path, error: Exception, part: str = "") -> SegmentError:
+def _unreadable(path: str, error: Exception, part: str = "") -> SegmentError:
     return SegmentError(
         f"{part and part + 'of '}{path} cannot be read: {error}",
         hint="restore it from a copy or write it again from the log; reading can go on past it when told to",

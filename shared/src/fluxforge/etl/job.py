@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,6 +21,7 @@ from fluxforge.etl.tables import Maker
 from fluxforge.files import ChainId, Tree, chains, commits
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.lake.layout import claim, lake_tree
+from fluxforge.storage import Root
 
 TABLES = ("hf", "bars", "trades", "ticker")
 COMMIT_BYTES = 64_000_000
@@ -67,8 +67,8 @@ Progress = Callable[[int, int], None]
 
 
 def run(
-    data_dir: Path | str,
-    output: Path | str | None = None,
+    data: Root,
+    output: Root | None = None,
     mode: Literal["all"] = "all",
     *,
     features: FeatureConfig | None = None,
@@ -77,7 +77,7 @@ def run(
     on_error: OnError = stop,
     progress: Progress = lambda *_: None,
 ) -> Result:
-    """Make the lake's rows from `{data_dir}/raw` and write them to `{output or data_dir}/processed`.
+    """Make the lake's rows from `{data}/raw` and write them to `{output or data}/processed`.
 
     Every chain of Bronze is read, in order of capture time over all of them. A second run continues exactly: rows
     already there are made again, held against what is stored, and not written twice; with nothing new it does nothing.
@@ -93,11 +93,11 @@ def run(
     if unknown := set(tables) - set(TABLES):
         raise ConfigError(f"there is no table {', '.join(sorted(unknown))}", hint=f"choose from {', '.join(TABLES)}")
     features, bars = features or FeatureConfig(), bars or BarConfig()
-    raw, lake = bronze.tree(Path(data_dir)), lake_tree(Path(output if output is not None else data_dir))
+    raw, lake = bronze.tree(data), lake_tree(output if output is not None else data)
     found = extents(raw)
     if not found:
         raise StorageError(
-            f"{raw.storage.local('')} holds no committed Bronze", hint="import files first, or name the data folder"
+            f"{raw.storage.name('')} holds no committed Bronze", hint="import files first, or name the data folder"
         )
     claim(lake, "etl")
     lake.storage.probe()

@@ -123,7 +123,7 @@ class Output:
     def _check_config(self, record: Commit) -> None:
         if record.config_hash != self._config_hash:
             raise StorageError(
-                f"{self._tree.storage.local('')} holds {self.table.name} rows of configuration {record.config_hash}, "
+                f"{self._tree.storage.name('')} holds {self.table.name} rows of configuration {record.config_hash}, "
                 f"not of {self._config_hash}",
                 hint="take a fresh --output for another configuration or version",
             )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+import time
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 from uuid import uuid4
 
@@ -13,7 +13,7 @@ from fluxforge.errors import GapError, StorageError, WriterConflict
 from fluxforge.files import history
 from fluxforge.files.commit import ChainId, Commit, CommittedFile, Gap, encode
 from fluxforge.files.segment import GROUP_BYTES, Format, Segment
-from fluxforge.files.storage import Lock, Tree
+from fluxforge.files.storage import Leftover, Lock, Step, Tree, no_step
 from fluxforge.files.syncs import Syncs
 
 STEPS = (
@@ -27,12 +27,6 @@ STEPS = (
     "active.removed",
 )
 """Where a commit can be cut off, in order; `step` is called after each, for every file where it names one."""
-
-Step = Callable[[str], None]
-
-
-def _no_step(_: str) -> None:
-    """Nobody watches."""
 
 
 class Chain:
@@ -50,6 +44,7 @@ class Chain:
         self._tree, self._storage, self._lock, self._step = tree, tree.storage, lock, step
         self._segments: dict[str, Segment] = {}
         self._writer = uuid4().hex[:12]
+        self._since: float | None = None
 
     @classmethod
     def open(
@@ -61,7 +56,7 @@ class Chain:
         end: int | None = None,
         on_gap: Literal["stop", "record"] = "stop",
         lock_timeout: float = 10.0,
-        step: Step = _no_step,
+        step: Step = no_step,
     ) -> Self:
         """Take the chain's lock, redo its last commit, clear what was never committed.
 
@@ -109,6 +104,8 @@ class Chain:
 
         `time_column` (ns) fills first_ts and last_ts of the record, `meta` is kept in it.
         """
+        if self._since is None:
+            self._since = _uptime()
         if folder not in self._segments:
             name = f"{self.id.name(self.next_offset)}.{form.suffix}"
             mine = f"{name}.{self._writer}-{len(self._segments)}"
@@ -163,6 +160,7 @@ class Chain:
         """Throw the open batch away; read again from `next_offset`."""
         segments = list(self._segments.values())
         self._segments.clear()
+        self._since = None
         for segment in segments:
             segment.discard()
 
@@ -180,75 +178,50 @@ class Chain:
         self.close()
 
     def _finish(self) -> list[CommittedFile]:
-        """Files complete and on disk, under their active names."""
+        """Files complete and safe, as drafts."""
         used = sorted((s for s in self._segments.values() if s.rows), key=lambda s: s.path)
-        files = []
+        files: list[CommittedFile] = []
         with Syncs() as syncs:
             for segment in used:
-                files.append(segment.finish())
+                segment.finish()
                 self._step("files.finished")
-                syncs.add(segment.sync)
-        self._sync_folders(file.active for file in files)
+                syncs.add(lambda segment=segment: files.append(segment.seal()))  # type: ignore[misc]
+        self._storage.sealed(segment.active for segment in used)
         self._step("files.synced")
-        return files
+        return sorted(files, key=lambda file: file.path)
 
     def _publish(self, record: Commit) -> None:
-        """The commit itself: one link. From here on the active files belong to the record."""
-        final = self.id.record(record.start)
-        draft = f"{final}.{self._writer}"
-        self._storage.put(draft, encode(record))
-        self._step("record.written")
+        """The commit itself: one record. From here on the drafts belong to it."""
+        self._check_age()
         segments, self._segments = self._segments, {}
         try:
-            self._storage.link(draft, final)
+            self._storage.create(self.id.record(record.start), encode(record), self._step)
         except (FileExistsError, FileNotFoundError) as error:
             self._segments = segments
             self.discard()
-            self._storage.remove(draft)
             raise WriterConflict(
                 f"{self.id}: another writer has committed from offset {record.start}",
                 hint="its batch stands and ours was thrown away; open the chain again, and stop one of the two writers",
             ) from error
-        self._step("record.linked")
-        self._storage.sync_folder(self.id.commits)
-        self._step("record.synced")
-        self._storage.remove(draft)
+        self._since = None
+
+    def _check_age(self) -> None:
+        """A draft that others may have cleared away by now must not be committed."""
+        limit = self._storage.expires_s
+        if limit is not None and self._since is not None and _uptime() - self._since > limit:
+            self.discard()
+            raise StorageError(
+                f"{self.id}: a batch was open for more than {limit:g} s", hint="it is read again from the log"
+            )
 
     def _settle(self, record: Commit) -> None:
         """Give the files of a published record their final names; may be done again at any time."""
-        for file in record.files:
-            self._link(file)
-            self._step("file.linked")
-        self._sync_folders(file.path for file in record.files)
-        self._step("folders.synced")
-        for file in record.files:
-            self._storage.remove(file.active)
-            self._step("active.removed")
-
-    def _sync_folders(self, paths: Iterable[str]) -> None:
-        with Syncs() as syncs:
-            for folder in sorted({posixpath.dirname(path) for path in paths}):
-                syncs.add(partial(self._storage.sync_folder, folder))
-
-    def _link(self, file: CommittedFile) -> None:
-        try:
-            self._storage.link(file.active, file.path)
-        except FileExistsError:
-            if self._storage.size(file.path) != file.bytes:
-                raise StorageError(
-                    f"{self._storage.local(file.path)} is not the file its commit record describes",
-                    hint="another program wrote it; move it away and start again",
-                ) from None
-        except FileNotFoundError:
-            if self._storage.size(file.path) is None:
-                raise StorageError(
-                    f"{self._storage.local(file.path)} is committed, but gone",
-                    hint="restore it, or remove its record to begin again at the record's start",
-                ) from None
+        self._storage.publish(record.files, self._step)
+        self._storage.unstage(record.files, self._step)
 
     def _recover(self, last: Commit | None, first: int, end: int | None, on_gap: Literal["stop", "record"]) -> None:
+        self._storage.tidy(self.id.commits)
         if last is not None:
-            self._storage.sync_folder(self.id.commits)
             self._settle(last)
             if end is not None and last.next_offset > end:
                 raise StorageError(
@@ -257,30 +230,23 @@ class Chain:
                 )
         leftovers = self._leftovers()
         if last is None:
-            self.next_offset = min(first, *leftovers.values()) if leftovers else first
+            self.next_offset = min((first, *(start for start, _ in leftovers)))
         if first > self.next_offset:
             self._gap(first, on_gap)
-        for path, start in leftovers.items():
+        for start, leftover in leftovers:
             if start >= first:
-                self._storage.remove(path)
+                self._storage.clear(leftover)
             else:
-                self._storage.move(path, f"_quarantine/{self.id.folder}/{posixpath.basename(path)}")
-        for name in self._storage.names(self.id.commits):
-            if not name.endswith(".json"):
-                self._storage.remove(f"{self.id.commits}/{name}")
+                self._storage.quarantine(leftover, f"_quarantine/{self.id.folder}")
 
-    def _leftovers(self) -> dict[str, int]:
-        """Active files of this chain that no commit took, with the start of their batch.
+    def _leftovers(self) -> list[tuple[int, Leftover]]:
+        """Drafts of this chain that no commit took, behind the start of their batch.
 
         Those the log can give again are removed, the others kept in quarantine.
         """
         ours = re.compile(re.escape(self.id.name(0)[:-20]) + r"(\d{20})\.")
-        found = {}
-        for path in self._storage.walk(self._tree.active):
-            match = ours.match(posixpath.basename(path))
-            if match:
-                found[path] = int(match[1])
-        return found
+        found = ((ours.match(leftover.name), leftover) for leftover in self._storage.leftovers(self._tree))
+        return [(int(match[1]), leftover) for match, leftover in found if match]
 
     def _gap(self, first: int, on_gap: Literal["stop", "record"]) -> None:
         lost = Gap(self.next_offset, first)
@@ -291,3 +257,8 @@ class Chain:
             )
         self.commit(first, gap=lost)
         self.gap = lost
+
+
+def _uptime() -> float:
+    """Seconds that run on while the machine sleeps, where it can tell."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

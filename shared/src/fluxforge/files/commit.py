@@ -45,8 +45,17 @@ class ChainId(NamedTuple):
         """File name of the batch that begins at `start`; unambiguous, since only the topic may hold dots."""
         return f"{self.topic}.{self.partition}.{self.log_id}.{start:020d}"
 
-    def record(self, start: int) -> str:
-        return f"{self.commits}/{start:020d}.json"
+    def record(self, start: int, merged_to: int | None = None) -> str:
+        """The record of the batch from `start`, or of the batches [start, merged_to) that compaction made one."""
+        end = "" if merged_to is None else f"-{merged_to:020d}"
+        return f"{self.commits}/{start:020d}{end}.json"
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A multipart upload that waits to be completed: what S3 needs for that, besides the key."""
+
+    id: str
+    etags: list[str]
 
 
 class CommittedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +63,7 @@ class CommittedFile(msgspec.Struct, frozen=True, kw_only=True):
 
     path      final name, relative to the tree's root
     active    name until the link is made
+    upload    in an object store: what completes it
     rows      rows in the file
     bytes     its size
     sha256    of its content
@@ -69,6 +79,7 @@ class CommittedFile(msgspec.Struct, frozen=True, kw_only=True):
     first_ts: int | None = None
     last_ts: int | None = None
     meta: dict[str, Any] = {}
+    upload: Upload | None = None
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -79,7 +90,10 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """The batch [start, next_offset) of a chain: what exists of it, exists because of this record."""
+    """The batch [start, next_offset) of a chain: what exists of it, exists because of this record.
+
+    merged  how many batches a compaction made into this one; 0: it is as the log gave it
+    """
 
     version: int = RECORD_VERSION
     log_id: str
@@ -90,6 +104,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     writer: str
     files: list[CommittedFile] = []
     gap: Gap | None = None
+    merged: int = 0
     schema: str = ""
     config_hash: str = ""
     meta: dict[str, Any] = {}

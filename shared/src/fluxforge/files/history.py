@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from typing import NamedTuple
 
 from fluxforge.errors import StorageError
 from fluxforge.files.commit import ChainId, Commit, CommittedFile, decode
-from fluxforge.files.storage import Tree
+from fluxforge.files.storage import Tree, gone
+
+_RECORD = re.compile(r"(\d{20})(?:-(\d{20}))?\.json")
+
+
+class Place(NamedTuple):
+    """A record's offsets, as far as its name tells them."""
+
+    start: int
+    merged_to: int | None
+    """Where a compaction's record ends; None: one batch."""
 
 
 def chains(tree: Tree) -> list[ChainId]:
@@ -28,50 +38,73 @@ def commits(tree: Tree, chain: ChainId, *, start: int | None = None) -> Iterator
 
     Raises StorageError where a record is damaged or two do not meet: records tile the offsets, gaps included.
     """
-    starts = record_starts(tree, chain)
+    places = standing(tree, chain)
     if start is not None:
-        starts = starts[max(0, bisect_right(starts, start) - 1) :]
+        places = places[max((at for at, place in enumerate(places) if place.start <= start), default=0) :]
     expected: int | None = None
-    for at in starts:
-        commit = load(tree, chain, at)
+    while places:
+        commit = _read(tree, chain, places[0])
+        if commit is None:  # taken by a compaction since it was listed
+            places = [place for place in standing(tree, chain) if place.start >= places[0].start]
+            if not places or (commit := _read(tree, chain, places[0])) is None:
+                raise StorageError(
+                    f"{chain.commits}: records were removed while they were being read", hint="read them again"
+                )
         if expected is not None and commit.start != expected:
             raise StorageError(
                 f"{chain.commits}: [{expected}, {commit.start}) is in no record", hint="restore the missing record"
             )
         expected = commit.next_offset
+        places = places[1:]
         if start is None or commit.next_offset > start:
             yield commit
 
 
 def newest(tree: Tree, chain: ChainId) -> Commit | None:
     """The chain's last record."""
-    starts = record_starts(tree, chain)
-    return load(tree, chain, starts[-1]) if starts else None
+    places = standing(tree, chain)
+    return load(tree, chain, places[-1]) if places else None
 
 
-def locate(tree: Tree, file: CommittedFile) -> Path:
-    """Where to read a committed file: its final name, or the active one while its link is being made.
+def locate(tree: Tree, file: CommittedFile) -> str:
+    """The path a committed file can be read at: its final name, or the active one while its link is being made.
 
-    Raises StorageError where it is gone.
+    A writer that was cut off may have left an upload to complete: then that is done. Raises StorageError where the
+    file is gone.
     """
     for path in (file.path, file.active, file.path):
         if tree.storage.size(path) is not None:
-            return tree.storage.local(path)
-    raise StorageError(
-        f"{tree.storage.local(file.path)} is committed, but gone", hint="restore it, or take it out with its record"
-    )
+            return path
+    if file.upload is None:
+        raise gone(tree.storage, file)
+    tree.storage.publish([file])
+    return file.path
 
 
-def load(tree: Tree, chain: ChainId, start: int) -> Commit:
-    """The record at `start`."""
-    path = chain.record(start)
-    commit = decode(tree.storage.read(path), str(tree.storage.local(path)))
-    if commit.chain != chain or commit.start != start:
-        raise StorageError(f"{tree.storage.local(path)} is the record of another batch", hint="move it back")
+def standing(tree: Tree, chain: ChainId) -> list[Place]:
+    """The records that count, by rising start: those that no compaction's record covers."""
+    matches = filter(None, map(_RECORD.fullmatch, tree.storage.names(chain.commits)))
+    found = [Place(int(match[1]), None if match[2] is None else int(match[2])) for match in matches]
+    counting: list[Place] = []
+    covered = -1
+    for place in sorted(found, key=lambda place: (place.start, -(place.merged_to or 0))):
+        if place.start >= covered:
+            counting.append(place)
+            covered = covered if place.merged_to is None else place.merged_to
+    return counting
+
+
+def load(tree: Tree, chain: ChainId, place: Place) -> Commit:
+    """The record at `place`. Raises FileNotFoundError, and StorageError for one that is damaged or of another batch."""
+    path = chain.record(*place)
+    commit = decode(tree.storage.read(path), tree.storage.name(path))
+    if commit.chain != chain or commit.start != place.start or place.merged_to not in (None, commit.next_offset):
+        raise StorageError(f"{tree.storage.name(path)} is the record of another batch", hint="move it back")
     return commit
 
 
-def record_starts(tree: Tree, chain: ChainId) -> list[int]:
-    """Start offsets of the chain's records, rising."""
-    names = (name.removesuffix(".json") for name in tree.storage.names(chain.commits) if name.endswith(".json"))
-    return sorted(int(name) for name in names if name.isdecimal())
+def _read(tree: Tree, chain: ChainId, place: Place) -> Commit | None:
+    try:
+        return load(tree, chain, place)
+    except FileNotFoundError:
+        return None

@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fluxforge.files.commit import CommittedFile
-from fluxforge.files.storage import Storage, named
+from fluxforge.files.storage import Draft, Storage
 
 GROUP_BYTES = 8 * 1024 * 1024
 """Arrow bytes gathered before they become a row group: bounds the memory of an open segment."""
@@ -67,10 +67,10 @@ def parquet(
 
 
 class _HashingFile:
-    """A file that hashes and counts what passes through; pyarrow writes to it."""
+    """A draft as a file that hashes and counts what passes through; pyarrow writes to it."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
         self.sha256 = hashlib.sha256()
         self.bytes = 0
         self.closed = False
@@ -78,8 +78,7 @@ class _HashingFile:
 
     def write(self, data: Any) -> int:
         view = memoryview(data)
-        with named(self._file.name):
-            self._file.write(view)
+        self._draft.write(view)
         self.sha256.update(view)
         self.bytes += view.nbytes
         return view.nbytes
@@ -119,14 +118,16 @@ class Segment:
         time_column: str | None = None,
         meta: Mapping[str, Any] | None = None,
         group_bytes: int = GROUP_BYTES,
+        staged: bool = False,
     ) -> None:
         self.active, self.path = active, path
         self.rows = 0
+        self._staged = staged
         self._storage, self._form = storage, form
         self._time_column, self._meta, self._group_bytes = time_column, dict(meta or {}), group_bytes
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = 0
-        self._file: BinaryIO | None = None
+        self._draft: Draft | None = None
         self._sink: _HashingFile | None = None
         self._writer: TableWriter | None = None
         self._first_ts: int | None = None
@@ -153,12 +154,17 @@ class Segment:
         if self._waiting_bytes >= self._group_bytes:
             self._write_group()
 
-    def finish(self) -> CommittedFile:
-        """Write what is gathered and the end of the file; not yet synced."""
+    def finish(self) -> None:
+        """Write what is gathered and the end of the file; not yet safe."""
         self._write_group()
-        writer, sink = self._opened()
-        writer.close()
+        self._opened()[0].close()
         self._writer = None
+
+    def seal(self) -> CommittedFile:
+        """Make the finished file safe, as it will be committed."""
+        assert self._draft is not None and self._sink is not None, "finish comes first"
+        upload = self._draft.seal()
+        sink = self._sink
         return CommittedFile(
             path=self.path,
             active=self.active,
@@ -168,29 +174,24 @@ class Segment:
             first_ts=self._first_ts,
             last_ts=self._last_ts,
             meta=self._meta,
+            upload=upload,
         )
-
-    def sync(self) -> None:
-        """Put the finished file on disk and close it."""
-        if self._file is not None:
-            self._storage.sync(self._file)
-            self._file.close()
-            self._file = None
 
     def discard(self) -> None:
         """Close and remove the file."""
         self._waiting.clear()
-        if self._file is not None:
-            _close_quietly(self._writer)
-            self._writer = None
-            _close_quietly(self._file)
-            self._file = None
-            self._storage.remove(self.active)
+        if self._draft is not None:
+            if self._writer is not None:
+                with suppress(Exception):  # a failed device fails again here, and the draft is removed next
+                    self._writer.close()
+                self._writer = None
+            self._draft.discard()
+            self._draft = None
 
     def _opened(self) -> tuple[TableWriter, _HashingFile]:
         if self._writer is None or self._sink is None:
-            self._file = self._storage.create(self.active)
-            self._sink = _HashingFile(self._file)
+            self._draft = self._storage.draft(self.active, self.path, staged=self._staged)
+            self._sink = _HashingFile(self._draft)
             self._writer = self._form.open(self._sink)
         return self._writer, self._sink
 
@@ -209,10 +210,3 @@ class Segment:
         if first is not None:
             self._first_ts = first if self._first_ts is None else min(first, self._first_ts)
             self._last_ts = last if self._last_ts is None else max(last, self._last_ts)
-
-
-def _close_quietly(closable: TableWriter | BinaryIO | None) -> None:
-    """Close what is thrown away anyway."""
-    if closable is not None:
-        with suppress(Exception):  # a failed device fails again here, and the file is removed next
-            closable.close()

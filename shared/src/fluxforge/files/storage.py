@@ -7,13 +7,20 @@ so; DiskFull when there is no room; StorageError for all else.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from fluxforge.errors import DiskFull, StorageError
+from fluxforge.files.commit import CommittedFile, Upload
+
+Step = Callable[[str], None]
+
+
+def no_step(_: str) -> None:
+    """Nobody watches."""
 
 
 class Lock(Protocol):
@@ -22,29 +29,70 @@ class Lock(Protocol):
     def release(self) -> None: ...
 
 
+class Draft(Protocol):
+    """A file being written: readers see nothing of it before it is published."""
+
+    def write(self, data: memoryview) -> None: ...
+
+    def seal(self) -> Upload | None:
+        """All of it safe; what publishing an object needs. May run in another thread."""
+
+    def discard(self) -> None:
+        """Give it up and remove it."""
+
+
+class Leftover(NamedTuple):
+    """A draft that stands in the store: the name it was to get, and how the store finds it."""
+
+    name: str
+    place: Any
+
+
 class Storage(Protocol):
-    """The few calls that batches are made of."""
+    """The few calls that batches are made of, on disks and in object stores."""
 
-    def create(self, path: str) -> BinaryIO:
-        """A new file, open for writing; its folders are made. Raises FileExistsError."""
+    expires_s: float | None
+    """Age from which a draft must not be committed any more, as others may clear it away; None: never."""
 
-    def put(self, path: str, data: bytes) -> None:
-        """A new file with `data`, on disk when this returns. Raises FileExistsError."""
+    def draft(self, active: str, path: str, *, staged: bool = False) -> Draft:
+        """Begin the file `path`, which is called `active` until it is published.
 
-    def sync(self, file: BinaryIO) -> None:
-        """Put on disk what was written to `file`."""
+        `staged`: once sealed, it can be read under that name.
+        """
 
-    def sync_folder(self, folder: str) -> None:
-        """Put on disk the names in `folder`."""
+    def sealed(self, actives: Iterable[str]) -> None:
+        """Make the names of sealed drafts safe."""
 
-    def link(self, source: str, target: str) -> None:
-        """A second name; never overwrites. Raises FileExistsError, FileNotFoundError."""
+    def create(self, path: str, data: bytes, step: Step = no_step) -> None:
+        """A new file, whole and safe when this returns, or not there at all.
 
-    def move(self, source: str, target: str) -> None:
-        """Rename; its folders are made. Raises FileNotFoundError."""
+        Raises FileExistsError, and FileNotFoundError where another writer has thrown the attempt away. After any
+        other error it may be there or not.
+        """
 
-    def remove(self, path: str) -> None:
-        """Remove the name; one that is not there is no error."""
+    def tidy(self, folder: str) -> None:
+        """Make safe what `create` made in `folder`, and remove what it left half done."""
+
+    def publish(self, files: Sequence[CommittedFile], step: Step = no_step) -> None:
+        """Give committed files their final names; may be done again at any time.
+
+        Raises StorageError where another file has the name, or where the file is gone.
+        """
+
+    def unstage(self, files: Sequence[CommittedFile], step: Step = no_step) -> None:
+        """Remove the active names of published files."""
+
+    def leftovers(self, tree: Tree) -> list[Leftover]:
+        """Every draft in the store, published or not."""
+
+    def clear(self, leftover: Leftover) -> None:
+        """Remove a draft, unless it may be another writer's that is still at work."""
+
+    def quarantine(self, leftover: Leftover, folder: str) -> None:
+        """Keep a draft that nothing can bring back, where no writer removes it."""
+
+    def open(self, path: str) -> BinaryIO:
+        """For reading, seekable. Raises FileNotFoundError."""
 
     def read(self, path: str) -> bytes:
         """Raises FileNotFoundError."""
@@ -58,14 +106,23 @@ class Storage(Protocol):
     def walk(self, folder: str) -> Iterator[str]:
         """Paths of all files under `folder`."""
 
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove files; one that is not there is no error."""
+
     def lock(self, path: str, timeout: float) -> Lock:
-        """Shut out every other process. Raises WriterConflict after `timeout` seconds."""
+        """Shut out every other process where the store can. Raises WriterConflict after `timeout` seconds.
+
+        Where it cannot, `create` alone decides between two writers.
+        """
 
     def probe(self) -> None:
-        """Raises UnsupportedFilesystem where links or fsync are missing."""
+        """Raises UnsupportedStorage where the store lacks what exactly-once needs."""
 
-    def local(self, path: str) -> Path:
-        """A path on this machine that readers can open."""
+    def filesystem(self) -> Any:
+        """The store's root as a pyarrow filesystem, for reading."""
+
+    def name(self, path: str) -> str:
+        """The path as people write it."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +145,9 @@ class Tree:
 
         return cls(LocalStorage(root), active, ready, mirror)
 
+    def __str__(self) -> str:
+        return self.storage.name("")
+
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -106,3 +166,19 @@ def named(path: str | Path) -> Iterator[None]:
             ) from error
         reason = error.strerror or str(error)
         raise StorageError(f"{path}: {reason}", hint="check the device and the permissions") from error
+
+
+def gone(storage: Storage, file: CommittedFile) -> StorageError:
+    """The error of a committed file that is not there."""
+    return StorageError(
+        f"{storage.name(file.path)} is committed, but gone",
+        hint="restore it from a copy, or have its batch written again from the log",
+    )
+
+
+def foreign(storage: Storage, file: CommittedFile) -> StorageError:
+    """The error of another file in a committed one's place."""
+    return StorageError(
+        f"{storage.name(file.path)} is not the file its commit record describes",
+        hint="another program wrote it; move it away and start again",
+    )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
 from fluxforge.clock import NS
 from fluxforge.errors import StorageError
-from fluxforge.files import Tree, commits
-from fluxforge.files.history import chains, record_starts
+from fluxforge.files import Tree, chains
+from fluxforge.files.history import newest
 from fluxforge.rows import Market, Table
+from fluxforge.storage import Root, storage
 
 Road = Literal["live", "etl"]
 """Who wrote a chain: the lake roles behind the topics, or a batch run over Bronze."""
@@ -19,9 +19,9 @@ Road = Literal["live", "etl"]
 DAY_NS = 86_400 * NS
 
 
-def lake_tree(data_dir: Path) -> Tree:
-    """The lake under `{data_dir}/processed`."""
-    return Tree.local(data_dir / "processed", active="_active", ready="")
+def lake_tree(data: Root) -> Tree:
+    """The lake of a root: its `processed`."""
+    return Tree(storage(data, "processed"), active="_active", ready="")
 
 
 def hive_symbol(symbol: str) -> str:
@@ -55,14 +55,13 @@ def claim(tree: Tree, road: Road) -> None:
     Raises StorageError.
     """
     for chain in chains(tree):
-        starts = record_starts(tree, chain)
-        if not starts:
+        record = newest(tree, chain)
+        if record is None:
             continue
-        (record,) = commits(tree, chain, start=starts[-1])
         other = record.meta.get("road", road)
         if other != road:
             raise StorageError(
-                f"{tree.storage.local('')} already holds rows of {_ROADS[other]}; {_ROADS[road]} must not add its own",
+                f"{tree.storage.name('')} already holds rows of {_ROADS[other]}; {_ROADS[road]} must not add its own",
                 hint="take another --output" if road == "etl" else "set another storage.output.path",
             )
 

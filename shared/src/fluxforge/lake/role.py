@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from fluxforge import metrics, rows
 from fluxforge.clock import Clock, SystemClock
-from fluxforge.errors import CodecError, DiskFull, StorageError, WriterConflict
+from fluxforge.errors import CodecError, DiskFull, StorageError, StorageUnavailable, WriterConflict
 from fluxforge.files import ChainId, Tree
 from fluxforge.lake.layout import claim, lake_tree
 from fluxforge.lake.writer import LakeWriter
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 ROLE = "lake"
 RETRY_S = 5.0
-"""Between attempts while the disk is full or another writer holds a partition."""
+"""Between attempts while the disk is full, the store away, or another writer holds a partition."""
 
 LOCK_TIMEOUT_S = 1.0
 """How long one attempt waits for a partition's lock."""
@@ -54,10 +54,10 @@ def role(tables: Sequence[str]) -> Role:
                 yield f"log: {log.url}, {source.topic} has {log.partitions(source.topic)} partitions"
         finally:
             log.close()
-        tree = lake_tree(settings.storage.output.path)
+        tree = lake_tree(settings.storage.output)
         tree.storage.probe()
         claim(tree, "live")
-        yield f"lake: {tree.storage.local('')}"
+        yield f"lake: {tree.storage.name('')}"
 
     def serve(settings: Settings, stop: Stop) -> None:
         log = open_log(settings)
@@ -65,7 +65,7 @@ def role(tables: Sequence[str]) -> Role:
             log.create(settings.topic_specs())
             writer = LakeRole(
                 log,
-                lake_tree(settings.storage.output.path),
+                lake_tree(settings.storage.output),
                 sources(settings, tables),
                 group=f"{settings.broker.prefix}.{ROLE}.{'-'.join(tables)}",
                 member=settings.processor.member,
@@ -260,9 +260,8 @@ class LakeRole:
         """Run it; when the disk says no, let the partition go and open it again a little later."""
         try:
             action()
-        except (DiskFull, WriterConflict) as error:
-            reason = "disk-full" if isinstance(error, DiskFull) else "conflict"
-            metrics.FILE_ERRORS.labels(ROLE, reason).inc()
+        except (DiskFull, StorageUnavailable, WriterConflict) as error:
+            metrics.FILE_ERRORS.labels(ROLE, type(error).__name__).inc()
             _log.error("%s[%d]: %s; trying again in %g s", *tp, error, RETRY_S)
             self._drop(tp)
             assert self._consumer is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from fluxforge.clock import NS
 from fluxforge.errors import StorageError
 from fluxforge.files import CommittedFile, Tree, chains, commits, locate
 from fluxforge.lake.layout import date_of, hive_symbol, lake_tree
+from fluxforge.storage import Root
 
 FOLDERS = {"hf": "orderbook/hf", "bars": "orderbook/bars", "trades": "trades", "ticker": "ticker"}
 """The tables and their folders below a source."""
@@ -28,7 +28,7 @@ Time = int | datetime | str
 
 
 def scan(
-    root: Path | str,
+    root: Root,
     table: str,
     *,
     exchange: str | None = None,
@@ -40,7 +40,7 @@ def scan(
 ) -> ds.Dataset:
     """A pyarrow dataset of the rows with start ≤ timestamp < end.
 
-    root      the data folder, which holds `processed/`
+    root      the folder or `s3://bucket/prefix` that holds `processed/`, or what the configuration says
     table     hf, bars, trades or ticker
     symbol    as the exchange unifies it or as the path writes it: `BTC/USDT`, `BTC-USDT`
     duration  of bars, s; 0 for the information-driven ones, which their column bar_type tells apart
@@ -50,7 +50,7 @@ def scan(
     """
     if table not in FOLDERS:
         raise StorageError(f"there is no table {table!r}", hint=f"one of {', '.join(FOLDERS)}")
-    tree = lake_tree(Path(root))
+    tree = lake_tree(root)
     first, last = _ns(start), _ns(end)
     wanted = {
         "exchange": exchange,
@@ -60,13 +60,13 @@ def scan(
     files = [file for file in committed(tree, table, source) if _matches(file, wanted, first, last)]
     if not files:
         raise StorageError(
-            f"{tree.storage.local('')}: no committed {table} rows match",
+            f"{tree.storage.name('')}: no committed {table} rows match",
             hint="nothing has been written yet, or exchange, symbol and times are others",
         )
     names = ("exchange", "symbol", "date", *(("duration",) if table == "bars" else ()))
     partitioning = ds.partitioning(pa.schema([HIVE_SCHEMA.field(name) for name in names]), flavor="hive")
-    paths = [str(locate(tree, file)) for file in files]
-    dataset = ds.dataset(paths, format="parquet", partitioning=partitioning)
+    paths = [locate(tree, file) for file in files]
+    dataset = ds.dataset(paths, filesystem=tree.storage.filesystem(), format="parquet", partitioning=partitioning)
     for bound, keep in ((first, pc.greater_equal), (last, pc.less)):
         if bound is not None:
             dataset = dataset.filter(keep(ds.field("timestamp"), _like(dataset.schema, bound)))

@@ -10,9 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from fluxforge import catalogue
+from fluxforge.errors import ConfigError
 from fluxforge.kernels.config import DEFAULT, INFORMATION, BarConfig, FeatureConfig
 from fluxforge.settings.collecting import Ccxt, CoinbaseExchange, CollectorSettings, NativeExchange
 from fluxforge.settings.section import Section, read_secret
@@ -249,18 +250,66 @@ class Lake(Section):
     segment_max_age_s: float = Field(default=60.0, gt=0)
 
 
+class S3(Section):
+    """How an S3 store is reached. What is null is found as all AWS tools find it: environment, profile, role.
+
+    endpoint_url  of a store that is not AWS: `https://minio.example:9000`
+    """
+
+    endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^/]+/?$")
+    region: str | None = None
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    max_pool_connections: int = Field(default=50, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key and secret_key belong together; give both or none")
+        return self
+
+    def secrets(self) -> list[SecretStr]:
+        """Those that are given."""
+        return [each for each in (self.access_key, self.secret_key, self.session_token) if each is not None]
+
+
 class StorageLocation(Section):
-    """A root folder: Bronze lies in `{path}/raw`, the lake in `{path}/processed`."""
+    """A root: Bronze lies in its `raw`, the lake in its `processed`.
 
-    backend: Literal["local"] = "local"
+    path    folder, for backend local
+    bucket  for backend s3, with the `prefix` that all keys begin with
+    """
+
+    backend: Literal["local", "s3"] = "local"
     path: Path = Path("data")
+    bucket: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    prefix: str = Field(default="", pattern=r"^[A-Za-z0-9!_.*'()/=-]*$")
+    s3: S3 = S3()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _local_only(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("backend") == "s3":
-            raise ValueError("backend s3 is not in this version; use backend: local")
-        return data
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        if self.backend == "s3" and self.bucket is None:
+            raise ValueError("backend s3 needs a bucket")
+        if self.backend == "local" and self.bucket is not None:
+            raise ValueError("a bucket needs backend: s3")
+        return self
+
+    def elsewhere(self, root: str) -> Self:
+        """The folder or `s3://bucket/prefix` that `root` names, reached as this one is. Raises ConfigError."""
+        if "://" not in root:
+            return type(self)(backend="local", path=Path(root), s3=self.s3)
+        scheme, _, rest = root.partition("://")
+        bucket, _, prefix = rest.partition("/")
+        try:
+            if scheme == "s3":
+                return type(self)(backend="s3", bucket=bucket, prefix=prefix.strip("/"), s3=self.s3)
+        except ValidationError:
+            pass
+        raise ConfigError(f"{root!r} is no place for data", hint="name a folder, or s3://bucket/prefix")
+
+    def __str__(self) -> str:
+        return str(self.path) if self.backend == "local" else f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
 class Storage(Section):
@@ -351,4 +400,5 @@ class Settings(Section):
             held += [secret for secret in (exchange.api_key, exchange.secret) if secret is not None]
         if self.coinbase is not None and self.coinbase.secret is not None:
             held.append(self.coinbase.secret)
+        held += [*self.storage.input.s3.secrets(), *self.storage.output.s3.secrets()]
         return [value for secret in held if (value := secret.get_secret_value())]
