@@ -215,4 +215,4 @@ def test_the_footer_names_the_schema(tmp_path: Path) -> None:
     store(tmp_path, market(7), batch=7)
     (path,) = (tmp_path / "raw" / "ready" / "binance" / "orderbook").iterdir()
     metadata = pq.read_metadata(path).metadata
-    assert (metadata[b"fluxforge.schema"], metadata[b"fluxforge.channel"]) == (b"bronze/1", b"orderbook")
+    assert (metadata[b"fluxforge.schema"], metadata[b"fluxforge.channel"]) == (b"bronze/2", b"orderbook")

@@ -17,8 +17,8 @@ from fluxforge.log import Record
 
 ID = ChainId("log-1", "market.raw", 0)
 MESSAGES = 40_000
-MOST_BYTES = {"orderbook": 260, "trades": 28, "ticker": 24}
-"""A row on disk, bytes: what the layout reaches (222, 23, 20), with some room."""
+MOST_BYTES = {"orderbook": 185, "trades": 28, "ticker": 24}
+"""A row on disk, bytes: what the layout reaches (163, 23, 20), with some room."""
 
 
 def market(folder: Path) -> list[AnyEvent]:

@@ -14,6 +14,7 @@ from fluxforge.bronze import batches, ndjson
 from fluxforge.bronze.batches import BronzeBatch, Slots
 from fluxforge.bronze.merge import merged
 from fluxforge.bronze.records import Row, events_of, rows
+from fluxforge.bronze.scaled import decode
 from fluxforge.errors import SegmentError, StorageError
 from fluxforge.events import AnyEvent
 from fluxforge.files import ChainId, CommittedFile, Tree, commits, locate
@@ -112,7 +113,7 @@ def _row_groups(tree: Tree, file: CommittedFile, opened: BinaryIO, on_error: OnE
     with pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as segment:
         for group in range(segment.num_row_groups):
             try:
-                table = segment.read_row_group(group)
+                table = decode(segment.read_row_group(group))
             except (OSError, ValueError, pa.ArrowException) as error:
                 on_error(_unreadable(tree.storage.name(file.path), error, f"row group {group} "))
             else:

@@ -15,10 +15,11 @@ from typing import Final
 
 import pyarrow as pa
 
+from fluxforge.bronze import scaled
 from fluxforge.events import BookDelta, BookSnapshot, Coverage, Event, Heartbeat, Kind, Reset, Ticker, Trade, Wire
-from fluxforge.files import Format, parquet
+from fluxforge.files import Format, TableWriter, parquet
 
-SCHEMA_VERSION = "bronze/1"
+SCHEMA_VERSION = "bronze/2"
 
 TICKER: Final = "ticker"
 TRADES: Final = "trades"
@@ -127,9 +128,31 @@ _RISING = {"offset", "timestamp", "ts", "capture_ts", "seq", "first_seq"}
 
 
 def parquet_format(channel: str) -> Format:
-    """The channel's Parquet: words and small integers by dictionary, rising integers by delta, doubles plain."""
+    """The channel's Parquet: words and small integers by dictionary, rising integers by delta, books as `scaled`."""
     schema = SCHEMAS[channel]
     dictionary = [f.name for f in schema if pa.types.is_dictionary(f.type) or f.name in _REPEATED]
     delta = [name for name in schema.names if name in _RISING]
     metadata = {"fluxforge.schema": SCHEMA_VERSION, "fluxforge.channel": channel}
-    return parquet(schema, dictionary=dictionary, delta=delta, metadata=metadata)
+    if channel != ORDERBOOK:
+        return parquet(schema, dictionary=dictionary, delta=delta, metadata=metadata)
+    form = parquet(
+        scaled.schema_of(schema),
+        dictionary=[*dictionary, *scaled.SIDES],
+        delta=delta,
+        split=[f"{name}.list.element" for name in scaled.INTEGERS],
+        metadata=metadata,
+    )
+    return Format(form.suffix, lambda file: _ScaledWriter(form.open(file), scaled.Scaler(schema)))
+
+
+class _ScaledWriter:
+    """Scales what passes through."""
+
+    def __init__(self, writer: TableWriter, scaler: scaled.Scaler) -> None:
+        self._writer, self._scaler = writer, scaler
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write(self._scaler.encode(table))
+
+    def close(self) -> None:
+        self._writer.close()

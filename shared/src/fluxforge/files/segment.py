@@ -41,13 +41,16 @@ def parquet(
     *,
     dictionary: Sequence[str] = (),
     delta: Sequence[str] = (),
+    split: Sequence[str] = (),
     level: int = 3,
     metadata: Mapping[str, str] | None = None,
 ) -> Format:
     """ZSTD Parquet; `metadata` goes into the footer.
 
-    `dictionary` columns are dictionary encoded, `delta` ones (integers that rise) delta encoded, all others plain.
+    `dictionary` columns are dictionary encoded, `delta` ones (integers that rise) delta encoded, `split` ones byte by
+    byte (the first bytes of all values, then the second ones…), all others plain.
     """
+    encodings = dict.fromkeys(delta, "DELTA_BINARY_PACKED") | dict.fromkeys(split, "BYTE_STREAM_SPLIT")
     full = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})})
 
     def open_writer(file: Any) -> TableWriter:
@@ -57,7 +60,7 @@ def parquet(
             compression="zstd",
             compression_level=level,
             use_dictionary=list(dictionary) or False,
-            column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED") or None,
+            column_encoding=encodings or None,
             write_page_checksum=True,
             store_schema=True,
         )
