@@ -21,7 +21,7 @@ SIDES: Final = {
 INTEGERS: Final = tuple(name for names in SIDES.values() for name in names)
 MOST_DIGITS = 12
 _EXACT = 2.0**53
-_POWERS: NDArray[np.float64] = 10.0 ** np.arange(MOST_DIGITS + 1)
+_POWERS = np.array([10.0**k for k in range(MOST_DIGITS + 1)])
 
 
 def schema_of(plain: pa.Schema) -> pa.Schema:
