@@ -22,7 +22,8 @@ from fluxforge.kernels.config import FeatureConfig
 from fluxforge.log import open_log
 from fluxforge.log.kafka.client import Cluster
 from fluxforge.processor import Runtime
-from fluxforge.processor.service import compile_kernel, spare_the_collector
+from fluxforge.processor.service import compile_kernel
+from fluxforge.service import spare_the_collector
 from fluxforge.topics import Topics
 
 

@@ -73,9 +73,12 @@ def run() -> None:
     )
 
 
-def child(side: str, bootstrap: str, prefix: str, count: int) -> dict[str, Any]:
+def child(
+    side: str, bootstrap: str, prefix: str, count: int, *more: str, module: str = "benchmarks.children"
+) -> dict[str, Any]:
     """One side in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.children", side, bootstrap, prefix, str(PARTITIONS), str(count)]
+    words = (side, bootstrap, prefix, str(PARTITIONS), str(count), *more)
+    command = [sys.executable, "-m", module, *words]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=300)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer

@@ -28,7 +28,8 @@ from feature_engine.processor import FeatureProcessor
 from fluxforge.kernels.config import FeatureConfig
 from fluxforge.log import Consumer, Log, TopicPartition, Transactor, open_log
 from fluxforge.processor import Runtime
-from fluxforge.processor.service import compile_kernel, spare_the_collector
+from fluxforge.processor.service import compile_kernel
+from fluxforge.service import spare_the_collector
 from fluxforge.topics import Topics
 
 READY_SECONDS = 90.0

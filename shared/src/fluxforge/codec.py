@@ -5,7 +5,7 @@ The first byte tells them apart (`[` is JSON), so one topic may hold both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -59,3 +59,29 @@ def decode(value: bytes) -> AnyEvent:
             hint="written by another program, or damaged",
         )
     return event
+
+
+def decode_all(values: Sequence[bytes]) -> list[AnyEvent | CodecError]:
+    """What `decode` gives or raises for each: many at once cost half as much."""
+    try:
+        events: list[AnyEvent] = list(map(_msgpack_decoder.decode, values))
+        if not any(type(event) in _BOOKS and (len(event.bids) | len(event.asks)) & 15 for event in events):  # type: ignore[union-attr]
+            return list(events)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass  # one of them is JSON, or no event: find which
+    return list(map(_event_or_error, values))
+
+
+def encode_all(events: Sequence[AnyEvent | CodecError]) -> list[bytes | None]:
+    """The msgpack of each event, and None of what is none."""
+    try:
+        return list(map(_msgpack_encoder.encode, events))
+    except TypeError:
+        return [None if isinstance(event, CodecError) else _msgpack_encoder.encode(event) for event in events]
+
+
+def _event_or_error(value: bytes) -> AnyEvent | CodecError:
+    try:
+        return decode(value)
+    except CodecError as error:
+        return error

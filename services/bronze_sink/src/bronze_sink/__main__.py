@@ -31,6 +31,7 @@ def check(settings: Settings) -> Iterator[str]:
 
 def serve(settings: Settings, stop: service.Stop) -> None:
     """Read and store until told to stop; then store what was read."""
+    service.spare_the_collector()
     log = service.open_log(settings)
     try:
         sink = BronzeSink(

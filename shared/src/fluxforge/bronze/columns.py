@@ -5,13 +5,14 @@ Column by column over many events: a row at a time costs several times more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from fluxforge import codec
 from fluxforge.bronze import schema
@@ -27,7 +28,7 @@ from fluxforge.bronze.schema import (
     WIRE,
 )
 from fluxforge.errors import CodecError
-from fluxforge.events import KIND_OF, AnyEvent
+from fluxforge.events import KIND_OF
 from fluxforge.files.commit import folder_name
 from fluxforge.log import Headers, Record
 
@@ -42,59 +43,77 @@ class Columns(NamedTuple):
     undecodable: int
 
 
-class _Group:
-    """Rows of one table, column by column."""
+class _Group(NamedTuple):
+    """The rows of one table: events of one kind and source, or the errors of records that do not decode.
 
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.ordinals: list[int] = []
-        self.events: list[Any] = []
-        self.values: list[bytes | None] = []
-        self.details: list[str] = []
+    codes  which of `names` each event's words are
+    """
+
+    records: Sequence[Record]
+    ordinals: NDArray[np.int32]
+    events: Sequence[Any]
+    values: Sequence[bytes | None]
+    codes: NDArray[np.int64]
+    names: Sequence[tuple[str, ...]]
 
 
-def ordinals(records: Sequence[Record]) -> list[int]:
+def ordinals(records: Sequence[Record]) -> NDArray[np.int32]:
     """Of each record, its place among the neighbours of the same offset: all 0 for records of a log."""
-    found, last, ordinal = [], None, 0
-    for record in records:
-        ordinal = ordinal + 1 if record.offset == last else 0
-        last = record.offset
-        found.append(ordinal)
-    return found
+    offsets = np.array([record.offset for record in records], np.int64)
+    at = np.arange(len(offsets))
+    first = np.diff(offsets, prepend=-1) != 0
+    return (at - np.maximum.accumulate(np.where(first, at, 0))).astype(np.int32)
 
 
-def to_columns(topic: str, records: Sequence[Record], ordinals: Sequence[int]) -> Columns:
+def to_columns(topic: str, records: Sequence[Record], ordinals: Sequence[int] | NDArray[np.int32]) -> Columns:
     """The records of one partition as Bronze rows.
 
     Loses nothing: a record that does not decode becomes a `control` row with its bytes.
     """
-    groups: dict[tuple[type | None, str], _Group] = {}
-    decode, encode = codec.decode, codec.encode
-    for record, ordinal in zip(records, ordinals, strict=True):
-        value = record.value
-        try:
-            event = decode(value)
-        except CodecError as error:
-            group = groups.get((None, "")) or groups.setdefault((None, ""), _Group())
-            group.values.append(value)
-            group.details.append(str(error))
-        else:
-            place = (type(event), event.source)
-            group = groups.get(place) or groups.setdefault(place, _Group())
-            group.events.append(event)
-            group.values.append(None if encode(event) == value else value)
-        group.records.append(record)
-        group.ordinals.append(ordinal)
     tables: dict[tuple[str, str], list[pa.Table]] = {}
-    for (kind, source), group in groups.items():
-        channel = CONTROL if kind is None else CHANNEL_OF[kind]
-        folder = UNDECODABLE_FOLDER if kind is None else folder_name(source)
+    undecodable = 0
+    for (kind, source), group in _groups(records, np.asarray(ordinals, np.int32)):
+        channel = CONTROL if kind is CodecError else CHANNEL_OF[kind]
+        folder = UNDECODABLE_FOLDER if kind is CodecError else folder_name(source)
+        undecodable += len(group.records) if kind is CodecError else 0
         tables.setdefault((folder, channel), []).append(_table(topic, channel, group))
-    undecodable = groups.get((None, ""))
-    return Columns(
-        {place: _in_order(parts) for place, parts in tables.items()},
-        len(undecodable.records) if undecodable else 0,
-    )
+    return Columns({place: _in_order(parts) for place, parts in tables.items()}, undecodable)
+
+
+def _groups(records: Sequence[Record], ordinals: NDArray[np.int32]) -> Iterator[tuple[tuple[type[Any], str], _Group]]:
+    """The records by kind of event and source; CodecError is the kind of those that are none.
+
+    One look-up finds kind and all words of an event, since few sets of them occur.
+    """
+    values = [record.value for record in records]
+    events = codec.decode_all(values)
+    kept = [None if again == value else value for again, value in zip(codec.encode_all(events), values, strict=True)]
+    known: dict[tuple[type[Any], tuple[str, ...]], int] = {}
+    codes = np.array([known.setdefault((type(event), _words_of(event)), len(known)) for event in events], np.int64)
+    names = [words for _, words in known]
+    places: dict[tuple[type[Any], str], int] = {}
+    place_of = np.array([places.setdefault((kind, words[_SOURCE]), len(places)) for kind, words in known])
+    of_events = place_of[codes]
+    for place, number in places.items():
+        if len(places) == 1:
+            yield place, _Group(records, ordinals, events, kept, codes, names)
+            return
+        at = np.flatnonzero(of_events == number)
+        pick = itemgetter(*at.tolist()) if len(at) > 1 else partial(_only, int(at[0]))
+        yield place, _Group(pick(records), ordinals[at], pick(events), pick(kept), codes[at], names)
+
+
+def _only(at: int, items: Sequence[Any]) -> tuple[Any, ...]:
+    return (items[at],)
+
+
+def _words_of(event: Any) -> tuple[str, ...]:
+    return _NO_WORDS if isinstance(event, CodecError) else _get_words(event)
+
+
+_get_words: Callable[[Any], tuple[str, ...]] = attrgetter(*schema.WORDS)
+_NO_WORDS = ("",) * len(schema.WORDS)
+_SOURCE = schema.WORDS.index("source")
 
 
 def _in_order(parts: list[pa.Table]) -> pa.Table:
@@ -108,36 +127,36 @@ def _in_order(parts: list[pa.Table]) -> pa.Table:
 
 def _table(topic: str, channel: str, group: _Group) -> pa.Table:
     columns = _record_columns(topic, group)
-    if group.events:
-        columns |= _event_columns(group.events) | _OWN_COLUMNS[channel](group.events)
-    else:
+    if isinstance(group.events[0], CodecError):
         columns |= _undecodable_columns(group)
+    else:
+        columns |= _event_columns(group) | _OWN_COLUMNS[channel](group.events)
     return pa.table([columns[name] for name in SCHEMAS[channel].names], schema=SCHEMAS[channel])
 
 
 def _record_columns(topic: str, group: _Group) -> dict[str, pa.Array]:
-    records = group.records
-    count = len(records)
+    count = len(group.records)
+    partitions, offsets, timestamps, keys, _, headers = zip(*group.records, strict=True)
     return {
         "topic": _constant(topic, count),
-        "partition": pa.array(np.full(count, records[0].partition, np.int32)),
-        "offset": pa.array([record.offset for record in records], pa.int64()),
-        "ordinal": pa.array(group.ordinals, pa.int32()),
-        "timestamp": pa.array([record.timestamp for record in records], pa.int64()).cast(_type("timestamp")),
-        "key": pa.array([record.key for record in records], pa.binary()).dictionary_encode(),
-        "headers": _headers([record.headers for record in records], group.events),
+        "partition": pa.array(np.full(count, partitions[0], np.int32)),
+        "offset": pa.array(offsets, pa.int64()),
+        "ordinal": pa.array(group.ordinals),
+        "timestamp": pa.array(timestamps, pa.int64()).cast(_type("timestamp")),
+        "key": pa.array(keys, pa.binary()).dictionary_encode(),
+        "headers": _headers(headers, group.events),
         "value": _values(group.values),
     }
 
 
-def _values(kept: list[bytes | None]) -> pa.Array:
+def _values(kept: Sequence[bytes | None]) -> pa.Array:
     return pa.nulls(len(kept), pa.binary()) if kept.count(None) == len(kept) else pa.array(kept, pa.binary())
 
 
-def _headers(given: list[Headers], events: list[AnyEvent]) -> pa.Array:
+def _headers(given: Sequence[Headers], events: Sequence[Any]) -> pa.Array:
     """Null where they are the codec's own."""
-    own = codec.headers(events[0]) if events else None
-    if given.count(own) == len(given):  # type: ignore[arg-type]
+    own = None if isinstance(events[0], CodecError) else codec.headers(events[0])
+    if given.count(own) == len(given):
         return pa.nulls(len(given), schema.HEADERS)
     rows = [
         None if headers == own else [{"name": name, "value": value} for name, value in headers] for headers in given
@@ -145,9 +164,10 @@ def _headers(given: list[Headers], events: list[AnyEvent]) -> pa.Array:
     return pa.array(rows, schema.HEADERS)
 
 
-def _event_columns(events: list[Any]) -> dict[str, pa.Array]:
+def _event_columns(group: _Group) -> dict[str, pa.Array]:
+    events = group.events
     columns = {"kind": _constant(KIND_NAMES[KIND_OF[type(events[0])]], len(events))}
-    columns |= _identities(events)
+    columns |= _identities(group)
     for name in ("ts", "capture_ts"):
         columns[name] = pa.array(_each(name, events), pa.int64()).cast(_type(name))
     for name in ("skew", "clock", "seq"):
@@ -155,19 +175,15 @@ def _event_columns(events: list[Any]) -> dict[str, pa.Array]:
     return columns
 
 
-def _identities(events: list[Any]) -> dict[str, pa.Array]:
-    """Who and what the events are of: one look-up for all words of an event, since few sets of words occur."""
-    known: dict[tuple[str, ...], int] = {}
-    codes = np.array([known.setdefault(words, len(known)) for words in map(_words_of, events)], np.int32)
+def _identities(group: _Group) -> dict[str, pa.Array]:
+    """Who and what the events are of."""
+    used, codes = np.unique(group.codes, return_inverse=True)
     columns = {}
-    for name, words in zip(schema.WORDS, zip(*known, strict=True), strict=True):
+    for name, words in zip(schema.WORDS, zip(*(group.names[code] for code in used), strict=True), strict=True):
         distinct: dict[str, int] = {}
         places = np.array([distinct.setdefault(word, len(distinct)) for word in words], np.int32)
         columns[name] = pa.DictionaryArray.from_arrays(pa.array(places[codes]), pa.array(list(distinct), pa.string()))
     return columns
-
-
-_words_of = attrgetter(*schema.WORDS)
 
 
 def _undecodable_columns(group: _Group) -> dict[str, pa.Array]:
@@ -175,17 +191,20 @@ def _undecodable_columns(group: _Group) -> dict[str, pa.Array]:
     columns = {field.name: pa.nulls(count, field.type) for field in SCHEMAS[CONTROL]}
     for name in _RECORD_NAMES:
         del columns[name]
-    return columns | {"kind": _constant(UNDECODABLE, count), "detail": pa.array(group.details, pa.string())}
+    return columns | {
+        "kind": _constant(UNDECODABLE, count),
+        "detail": pa.array(list(map(str, group.events)), pa.string()),
+    }
 
 
-def _book_columns(events: list[Any]) -> dict[str, pa.Array]:
+def _book_columns(events: Sequence[Any]) -> dict[str, pa.Array]:
     bid_prices, bid_sizes = _sides([event.bids for event in events])
     ask_prices, ask_sizes = _sides([event.asks for event in events])
     levels = {"bid_prices": bid_prices, "bid_sizes": bid_sizes, "ask_prices": ask_prices, "ask_sizes": ask_sizes}
     return levels | _own_or_null(ORDERBOOK, events, skip=levels)
 
 
-def _own_or_null(channel: str, events: list[Any], skip: Collection[str] = ()) -> dict[str, pa.Array]:
+def _own_or_null(channel: str, events: Sequence[Any], skip: Collection[str] = ()) -> dict[str, pa.Array]:
     """The channel's own columns; null where events of this kind have no such field."""
     fields = events[0].__struct_fields__
     columns = {}
@@ -211,7 +230,7 @@ def _sides(blobs: list[bytes]) -> tuple[pa.Array, pa.Array]:
     return prices, sizes
 
 
-def _each(name: str, events: list[Any]) -> list[Any]:
+def _each(name: str, events: Sequence[Any]) -> list[Any]:
     return list(map(attrgetter(name), events))
 
 
@@ -234,7 +253,7 @@ def _own_fields(channel: str) -> list[pa.Field]:
 
 _RECORD_NAMES = ("topic", "partition", "offset", "ordinal", "timestamp", "key", "headers", "value")
 _EVENT_NAMES = ("kind", *schema.WORDS, "ts", "capture_ts", "skew", "clock", "seq")
-_OWN_COLUMNS: dict[str, Callable[[list[Any]], dict[str, pa.Array]]] = {
+_OWN_COLUMNS: dict[str, Callable[[Sequence[Any]], dict[str, pa.Array]]] = {
     TICKER: partial(_own_or_null, TICKER),
     TRADES: partial(_own_or_null, TRADES),
     ORDERBOOK: _book_columns,

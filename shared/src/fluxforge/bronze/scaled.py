@@ -20,6 +20,7 @@ SIDES: Final = {
 """Each scale column, and the lists of doubles it is for."""
 INTEGERS: Final = tuple(name for names in SIDES.values() for name in names)
 MOST_DIGITS = 12
+SAMPLE = 2_000
 _EXACT = 2.0**53
 _POWERS = np.array([10.0**k for k in range(MOST_DIGITS + 1)])
 
@@ -49,6 +50,8 @@ class Scaler:
             values = np.concatenate([np.asarray(each.flatten()) for each in lists])
             owners = np.concatenate([np.repeat(of_rows, count) for count in counts])
             digits = np.array([self._digits.get((scale, *symbol), 0) for symbol in symbols], np.int64)
+            few = slice(None, None, 1 + len(values) // SAMPLE)
+            _to_integers(values[few], owners[few], digits)  # finds nearly all digits on a few values
             integers = _to_integers(values, owners, digits)
             self._digits |= {(scale, *symbol): k for symbol, k in zip(symbols, digits.tolist(), strict=True)}
             scales = digits[of_rows]
@@ -63,7 +66,7 @@ class Scaler:
 
 def decode(table: pa.Table) -> pa.Table:
     """The stored table with lists of doubles again; one without scales is as it was."""
-    if "price_scale" not in table.column_names:
+    if not is_stored(table):
         return table
     columns = {
         name: table.column(name) for name in table.column_names if name not in SIDES and not name.endswith("_double")
@@ -75,6 +78,11 @@ def decode(table: pa.Table) -> pa.Table:
         for name in names:
             columns[name] = _doubles(table.column(name), table.column(f"{name}_double"), powers, whole)
     return pa.table(columns)
+
+
+def is_stored(table: pa.Table) -> bool:
+    """Whether its books are as they are stored."""
+    return "price_scale" in table.column_names
 
 
 def _symbols(table: pa.Table) -> tuple[list[tuple[str, str]], NDArray[np.int64]]:
@@ -108,7 +116,8 @@ def _to_integers(
         lost &= told >= 0
         if not lost.any():
             return np.where(told >= 0, integers, 0.0).astype(np.int64)
-        short = np.unique(owners[lost])
+        short = np.zeros(len(digits), bool)
+        short[owners[lost]] = True
         digits[short] = np.where(digits[short] < MOST_DIGITS, digits[short] + 1, -1)
 
 

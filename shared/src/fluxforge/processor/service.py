@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Iterator
 
@@ -15,7 +14,7 @@ from fluxforge.log import Record
 from fluxforge.processor.compute import Processor
 from fluxforge.processor.decode import Decoder, Run
 from fluxforge.processor.runtime import Runtime
-from fluxforge.service import Stop, open_log
+from fluxforge.service import Stop, open_log, spare_the_collector
 from fluxforge.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -54,12 +53,6 @@ def serve(settings: Settings, stop: Stop, processor: Processor, group: str) -> N
         runtime.run(stop.is_set)
     finally:
         log.close()
-
-
-def spare_the_collector() -> None:
-    """Collect garbage seldom: a batch is thousands of tuples that live for a moment and make no cycles."""
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
 
 
 def compile_kernel(processor: Processor) -> None:
