@@ -2,17 +2,19 @@
 #   make demo [ARGS="--seconds 30 --no-ui"]
 #   make test [ARGS="tests/cli -x"]
 #   make bench [NAME=kernel]
+#   make soak [MINUTES=30 SEED=1]
 
 PYTHON ?= python3
 ARGS ?=
 FAULTS ?= 200
+MINUTES ?= 30
 SEED ?= 1
 LOG ?= kafka
 NAME ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup chaos demo test integration bench lint format clean
+.PHONY: help setup chaos soak demo test integration bench lint format clean
 
 help:
 	@echo "make demo         the whole pipeline on this machine, for a minute   ARGS=\"--seconds 30\""
@@ -20,6 +22,7 @@ help:
 	@echo "make integration  the tests on a real Kafka"
 	@echo "make bench        all benchmarks; each prints ratios and one JSON line   NAME=kernel"
 	@echo "make chaos        workers killed, frozen, moved                     FAULTS=200 SEED=1 LOG=kafka|sqlite"
+	@echo "make soak         collectors through every fault of an exchange       MINUTES=30 SEED=1"
 	@echo "make lint         ruff and strict mypy"
 	@echo "make format       ruff format and its safe fixes"
 	@echo "make clean        remove the environment, tools and caches"
@@ -44,6 +47,9 @@ bench: $(READY)
 
 chaos: $(READY)
 	@CHAOS="faults=$(FAULTS) seed=$(SEED) log=$(LOG)" $(BIN)/python -m pytest -q tests/chaos $(ARGS)
+
+soak: $(READY)
+	@SOAK="minutes=$(MINUTES) seed=$(SEED)" $(BIN)/python -m pytest -q tests/soak $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff format --check .

@@ -17,15 +17,16 @@ from fluxforge.log import Appender
 class Kept(Pipeline):
     """A pipeline that keeps every event for the test, and writes none."""
 
-    def __init__(self) -> None:
-        super().__init__(cast(Appender, None), "raw", stats=Stats())
+    def __init__(self, wire_topic: str | None = None) -> None:
+        super().__init__(cast(Appender, None), "raw", stats=Stats(), wire_topic=wire_topic)
         self.events: list[AnyEvent] = []
 
     def __len__(self) -> int:
         return 0
 
-    def _push(self, event: AnyEvent) -> None:
+    def offer(self, event: AnyEvent) -> bool:
         self.events.append(event)
+        return True
 
 
 class Socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,14 +11,15 @@ from collector.ccxt_source.exchange import CcxtConfig
 from collector_run import Collecting
 from fluxforge import metrics
 from fluxforge.clock import SystemClock
+from fluxforge.events import Trade
 
 
 class Run(Collecting):
     """The collector, its statistics and its log."""
 
-    def __init__(self, url: str, config: CcxtConfig) -> None:
+    def __init__(self, url: str, config: CcxtConfig, resume: Mapping[str, Trade] | None = None) -> None:
         super().__init__(url)
-        self.collector = CcxtCollector(config, self.pipeline, self.stats, SystemClock())
+        self.collector = CcxtCollector(config, self.pipeline, self.stats, SystemClock(), resume)
 
     async def collect(self) -> None:
         await self.collector.run()
@@ -36,8 +37,8 @@ class Run(Collecting):
 
 
 @asynccontextmanager
-async def running(tmp_path: Path, config: CcxtConfig) -> AsyncIterator[Run]:
+async def running(tmp_path: Path, config: CcxtConfig, resume: Mapping[str, Trade] | None = None) -> AsyncIterator[Run]:
     """Collect into a log of its own; what was captured is in it afterwards."""
-    run = Run(f"sqlite:///{tmp_path / 'raw.db'}", config)
+    run = Run(f"sqlite:///{tmp_path / 'raw.db'}", config, resume)
     async with run.running():
         yield run

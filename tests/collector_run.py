@@ -27,7 +27,7 @@ class Collecting:
         """The collector's own `run`."""
         raise NotImplementedError
 
-    async def until(self, reached: Callable[[], bool], within: float = 40.0) -> None:
+    async def until(self, reached: Callable[[], bool], within: float = 75.0) -> None:
         """Wait; an error that ends the collector is raised here."""
         async with asyncio.timeout(within):
             while not reached():

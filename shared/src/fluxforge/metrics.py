@@ -30,12 +30,13 @@ DRIFTED = Counter("fluxforge_drifted_levels", "Levels that differed from it", ["
 DUPLICATES = Counter("fluxforge_duplicates", "Updates and trades seen before and dropped", ["source", "exchange"])
 BACKFILLED = Counter("fluxforge_backfilled_trades", "Trades fetched over REST", ["source", "exchange"])
 SKIPPED = Counter("fluxforge_skipped", "Messages that are no market data of ours", ["source", "exchange", "reason"])
-SHED = Counter("fluxforge_shed_updates", "Book updates dropped under load, behind a Reset", ["source", "exchange"])
+SHED = Counter("fluxforge_shed_updates", "Events dropped under load, behind a Reset", ["source", "exchange", "kind"])
 CONNECTS = Counter("fluxforge_connects", "Sockets opened", ["source", "exchange"])
 DISCONNECTS = Counter("fluxforge_disconnects", "Sockets lost, by reason", ["source", "exchange", "reason"])
 CONNECTED = Gauge("fluxforge_connected", "Sockets open now", ["source", "exchange"])
 SKEW = Gauge("fluxforge_clock_skew_seconds", "Exchange clock less our own", ["source", "exchange"])
 QUEUE = Gauge("fluxforge_queue_events", "Events between sockets and log")
+QUEUE_MOST = Gauge("fluxforge_queue_most_events", "The most that there were at once since the start")
 QUEUE_CAPACITY = Gauge("fluxforge_queue_capacity_events", "Where load shedding begins")
 
 # Log to processors and sinks. `role` is the group: bronze, features, bars, lake…
@@ -60,6 +61,10 @@ ACTIVE_AGE = Gauge("fluxforge_active_age_seconds", "Age of the oldest row not ye
 FILE_ERRORS = Counter("fluxforge_file_errors", "Failed writes that were retried, by reason", ["role", "reason"])
 FILE_GAPS = Counter("fluxforge_file_gaps", "Runs of offsets lost before they reached a file", ["role"])
 UNDECODABLE = Counter("fluxforge_undecodable", "Records kept as bytes because they do not decode", ["role"])
+
+# Stored data. `step` is sync, compact or retain; `outcome` done, failed or waiting.
+MAINTENANCE = Counter("fluxforge_maintenance", "Steps of maintenance that ended", ["step", "outcome"])
+MAINTENANCE_SECONDS = Gauge("fluxforge_maintenance_seconds", "Duration of the last one", ["step"])
 
 
 def serve(service: str, host: str, port: int) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from fluxforge.errors import ConfigError, FluxForgeError
 from simulator import schedule
 from simulator.binance.venue import Binance
+from simulator.captured import captured
 from simulator.coinbase.venue import Coinbase
 from simulator.market import Market
 from simulator.okx.venue import Okx
@@ -31,6 +32,9 @@ OKX_LEVELS = 190
 EPILOG = """\
 markets
   --recording FILE…   captured Binance spot frames (.gz, .zst or plain; several instruments and days), byte for byte
+  --captured DATA EXCHANGE
+                      what a collector captured (ingestion.capture_wire) and the Bronze sink stored under DATA, over
+                      as many sockets as it came by
   --synthetic         a seeded market, consistent in itself (the default)
 
 examples
@@ -65,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
-        market = _market(options)
-        asyncio.run(_serve(market, options))
+        market, venue = _played(options)
+        asyncio.run(_serve(market, venue, options))
     except FluxForgeError as error:
         print(f"simulator: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -90,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--no-checksums", action="store_true", help="okx: books carry checksum 0, as it was seen to do")
     kind = made.add_mutually_exclusive_group()
     kind.add_argument("--recording", nargs="+", type=Path, metavar="FILE", help="play these captures")
+    kind.add_argument("--captured", nargs=2, metavar=("DATA", "EXCHANGE"), help="play captured wire, as it is")
     kind.add_argument("--synthetic", action="store_true", help="play a seeded market (default)")
     made.add_argument("--symbols", type=int, default=2, help="synthetic: markets, BTCUSDT first (default %(default)s)")
     made.add_argument("--rate", type=float, default=100.0, help="synthetic: messages/s and symbol (default 100)")
@@ -129,6 +134,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _played(options: argparse.Namespace) -> tuple[Market, Venue]:
+    if options.captured is None:
+        return _market(options), _venue(options)
+    if options.faults:
+        raise ConfigError("--faults with --captured", hint="captured wire is played as it is")
+    data, exchange = options.captured
+    return captured(Path(data), exchange)
+
+
 def _market(options: argparse.Namespace) -> Market:
     if options.recording:
         return RecordedMarket(options.recording, rebase=options.rebase_time)
@@ -150,14 +164,14 @@ def _venue(options: argparse.Namespace) -> Venue:
     return Binance()
 
 
-async def _serve(market: Market, options: argparse.Namespace) -> None:
+async def _serve(market: Market, venue: Venue, options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
     async with Simulator(
         market,
-        _venue(options),
+        venue,
         host=options.host,
         port=options.port,
         speed=speed(options.speed),

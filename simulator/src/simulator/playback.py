@@ -1,12 +1,13 @@
 """Captured wire, played back: what an exchange sent, frame by frame, to whoever connects.
 
 Nothing is answered that was not recorded: the n-th socket that says something gets the n-th recorded connection's
-frames, acknowledgements among them, at the pace they were received.
+frames, acknowledgements among them, at the pace they were received; one that comes late gets at once what it missed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from fluxforge.errors import ConfigError
@@ -65,26 +66,34 @@ class WireMarket:
 class Playback:
     """The venue of a `WireMarket`.
 
-    connections  the recorded ones, in the order sockets get them; a socket too many gets nothing
-    answers      REST bodies by path, with or without their query
+    connections  frames of each recorded one, in the order sockets get them; a socket too many gets nothing, and one
+                 that has had all of its frames is closed while there is another to come
+    answers      REST bodies by path, with or without their query, in the order they were given; the last one stays
     """
 
     name = "playback"
     numbered = checksummed = terse = False
     book = trades = ""
 
-    def __init__(self, connections: Iterable[str], answers: Mapping[str, bytes] | None = None) -> None:
-        self._connections = iter(connections)
-        self._answers = dict(answers or {})
+    def __init__(self, connections: Mapping[str, int], answers: Mapping[str, Sequence[bytes]] | None = None) -> None:
+        self._left = dict(connections)
+        self._names = iter(connections)
+        self._taken: set[str] = set()
+        self._missed: dict[str, list[bytes]] = {}
+        self._answers = {path: deque(bodies) for path, bodies in (answers or {}).items()}
 
     def symbol(self, instrument: Instrument) -> str:
         return instrument.symbol
 
     def bind(self, desk: Desk) -> None:
-        pass
+        self._hub = desk.hub
 
     def render(self, frame: Frame) -> Iterable[Frame]:
-        return (frame,)
+        self._left[frame.stream] -= 1
+        if frame.stream in self._taken:
+            return (frame,)
+        self._missed.setdefault(frame.stream, []).append(frame.payload)
+        return ()
 
     def accepts(self, path: str) -> bool:
         return True
@@ -93,15 +102,26 @@ class Playback:
         pass
 
     def received(self, connection: Connection, text: str | bytes) -> None:
-        if not connection.streams:
-            connection.subscribe(name for name in [next(self._connections, "")] if name)
+        if connection.streams or (name := next(self._names, None)) is None:
+            return
+        self._taken.add(name)
+        for payload in self._missed.pop(name, ()):
+            connection.reply(payload)
+        connection.subscribe([name])
 
     def rest(self, answers: Answers, path: str, query: Query) -> Answer:
         whole = f"{path}?{'&'.join(f'{key}={value}' for key, value in query.items())}"
-        body = self._answers.get(whole, self._answers.get(path))
-        return Answer(404, b"{}") if body is None else Answer(200, body)
+        bodies = self._answers.get(whole) or self._answers.get(path)
+        if not bodies:
+            return Answer(404, b"{}")
+        return Answer(200, bodies.popleft() if len(bodies) > 1 else bodies[0])
 
     def beat(self) -> Iterable[Frame]:
+        if len(self._taken) < len(self._left):
+            ended = {name for name in self._taken if not self._left[name]}
+            for connection in self._hub.connections:
+                if connection.streams & ended:
+                    connection.end(1000, "the recording of this connection has ended")
         return ()
 
     def busy(self, status: int) -> bytes:

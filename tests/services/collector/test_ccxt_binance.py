@@ -117,6 +117,23 @@ async def test_lost_connections_gaps_and_garbage_cost_no_trade(tmp_path: Path, c
 
 
 @on_loop
+async def test_a_book_that_drifted_is_found_by_the_audit_at_its_very_update(tmp_path: Path):
+    market = SyntheticMarket(symbols=2, rate=100, seed=9)
+    async with (
+        Simulator(market, speed=2.0) as simulator,
+        running(tmp_path, replace(to(simulator), audit_interval=1.0)) as run,
+    ):
+        await run.until(lambda: run.stats.of(metrics.AUDITS) >= 4)
+        assert run.stats.of(metrics.DRIFTED) == 0, "a true book is never held to be wrong"
+        follower = run.collector.sessions[0].followers["BTC/USDT"]
+        follower.sync.book.bids[max(follower.sync.book.bids)] += 1.0
+        await run.until(lambda: run.resets("mismatch") == 1 and not follower.wants_snapshot)
+    events = read_all(run.log)[BTC]
+    assert [event.reason for event in events if isinstance(event, Reset)].count("mismatch") == 1
+    run.log.close()
+
+
+@on_loop
 async def test_an_unknown_symbol_is_named_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     async with Simulator(SyntheticMarket(symbols=1, rate=100), speed=2.0) as simulator:
         config = replace(to(simulator), symbols=("BTC/USDT", "BTC/USTD"))

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.ccxt_source.follower import Follower
 from collector.ccxt_source.seen_line import SeenLine
 from collector.ccxt_source.structures import book_of, ticker_of, trade_of
 from collector.identity import Identity
+from collector.seen import Seen
 from collector.skew import Skew
+from collector.trade_line import TradeLine
 from collector.wire import Void
 from collector.wire.head import Head
-from fluxforge.clock import NS
-from fluxforge.events import AnyEvent, BookSnapshot, Heartbeat, Reset, ResetReason, Trade
+from fluxforge.events import AnyEvent, Reset, ResetReason, Trade
 
 IDENTITY: Identity = {
     "exchange": "x",
@@ -104,6 +104,21 @@ def test_after_a_reconnect_what_was_missed_goes_out_first():
     assert told(line.take(trade("f", 6), 0)) == ["f"]
 
 
+def test_what_was_fetched_must_reach_up_to_the_first_live_trade():
+    """An answer from before the subscription, or from a cache, would leave a hole that nobody sees."""
+    line = SeenLine(reset)
+    line.take(trade("b", 1), 0)
+    line.reconnect(5, expect_trades=True)
+    line.take(trade("b", 1), 0)
+    line.take(trade("e", 4), 0)
+    assert line.fill([trade(id_, 0, backfilled=True) for id_ in "abc"]) is None
+    assert told(line.fill([trade(id_, 0, backfilled=True) for id_ in "abcde"]) or []) == ["Reset", "c", "d", "e"]
+    line.reconnect(9, expect_trades=True)
+    line.take(trade("e", 4), 0)
+    assert told(line.fill([trade(id_, 0, backfilled=True) for id_ in "cde"]) or []) == ["Reset"], "only known ones live"
+    assert (line.counts["backfilled"], line.counts["duplicates"]) == (2, 2), "what lies before the newest known is none"
+
+
 def test_what_cannot_be_fetched_is_said():
     line = SeenLine(reset)
     line.take(trade("b", 10), 0)
@@ -150,46 +165,51 @@ def test_every_trade_once_whatever_is_lost(ids: list[str], lost: set[int], reach
         assert published == [str(at) for at in range(int(published[0]), int(published[-1]) + 1)]
 
 
-def follower(*, parsed: bool, consecutive: bool = False) -> Follower:
-    return Follower(IDENTITY, ("orderbook", "trades"), lambda: 0, consecutive=consecutive, parsed=parsed)
+def test_a_resumed_line_holds_until_it_meets_the_trade_it_knows():
+    line = SeenLine(reset)
+    line.resume(trade("b", 20))
+    assert line.last_ts == 20
+    assert line.reconnect(5, expect_trades=True) == []
+    fetched = [trade(id_, at, backfilled=True) for at, id_ in enumerate("abcd")]
+    assert told(line.fill(fetched) or []) == ["Reset", "c", "d"]
 
 
-def book(bid: float, ask: float) -> BookSnapshot:
-    return HEAD.snapshot(1, 1, None, struct.pack("<2d", bid, 1.0), struct.pack("<2d", ask, 1.0))
+def test_what_is_known_reaches_to_its_newest():
+    line = SeenLine(reset)
+    for id_, at in (("a", 10), ("b", 5)):
+        line.take(trade(id_, at), 0)
+    assert line.last_ts == 10, "the newest time, in whatever order they came"
+    assert told(line.past([trade(id_, 0, backfilled=True) for id_ in "abc"], 0)) == ["c"]
+    assert line.counts["backfilled"] == 1
 
 
-def test_each_channel_has_its_socket():
-    one = follower(parsed=True)
-    assert told(one.on_socket("orderbook", "1", 0)) == ["Reset"]
-    assert one.on_socket("trades", "2", 0) == []
-    one.take(book(10, 11), 0)
-    one.take(trade("a", 1), 0)
-    assert one.on_socket("orderbook", "1", 0) == []
-    assert one.on_socket("trades", "3", 5) == []
-    assert one.holding
-    assert not one.wants_snapshot, "the book's socket stands"
-    assert told(one.fill([trade("a", 1), trade("b", 2)], 6) or []) == ["Reset", "b", "BookSnapshot"]
-    assert told(one.on_socket("orderbook", "4", 7)) == ["Reset"]
-    assert not one.wants_snapshot, "it is about to come"
-    one.tick(4 * NS)
-    assert not one.wants_snapshot
-    one.tick(6 * NS)
-    assert one.wants_snapshot
-    assert not one.holding
+def test_what_a_subscription_begins_with_is_history_only_before_the_first_trade():
+    line = SeenLine(reset)
+    line.take(trade("", 1), 0)
+    assert line.past([trade("a", 2, backfilled=True)], 0) == []
+    assert told(line.take(trade("a", 3), 0)) == ["a"], "it was not taken for known"
 
 
-def test_a_crossed_book_of_ccxt_begins_anew():
-    one = follower(parsed=False)
-    one.on_socket("orderbook", "1", 0)
-    assert told(one.take(book(10, 11), 0)) == ["BookSnapshot"]
-    assert one.tick(1) == []
-    one.take(book(12, 11), 0)
-    assert told(one.tick(2)) == ["Reset"]
-    assert one.wants_snapshot
-    one.take(book(10, 11), 0)
-    assert not one.wants_snapshot
+def test_trades_without_ids_all_go_out_and_old_ids_are_forgotten():
+    line = SeenLine(reset)
+    assert told([*line.take(trade("", 1), 0), *line.take(trade("", 1), 0)]) == ["", ""]
+    seen = Seen(2)
+    assert [seen.add(id_) for id_ in "abac"] == [True, True, False, True]
+    assert ("a" in seen, "b" in seen, "c" in seen) == (False, True, True)
 
 
-def test_a_key_on_our_clock_has_heartbeats_without_a_time():
-    one = follower(parsed=False)
-    assert [event.ts for event in one.heartbeat(5, None) if isinstance(event, Heartbeat)] == [None]
+def test_what_is_given_up_ends_where_the_live_ones_begin():
+    line = SeenLine(reset)
+    line.take(trade("b", 10), 0)
+    line.reconnect(5, expect_trades=True)
+    line.take(trade("z", 40), 0)
+    fetched = [trade(id_, at, backfilled=True) for id_, at in (("a", 5), ("y", 30), ("live soon", 50))]
+    assert told(line.give_up("no answer", fetched)) == ["Reset", "y", "z"]
+    assert line.counts["incomplete"] == 1
+
+
+def test_trades_of_an_exchange_without_numbers_are_ordered_by_time():
+    """Their ids may be anything; those of one time keep the answer's order."""
+    line = SeenLine(reset)
+    assert [each.id for each in line.ordered([trade("z9", 30), trade("b-1", 10), trade("a", 10)])] == ["b-1", "a", "z9"]
+    assert [each.id for each in TradeLine(reset).ordered([trade("10", 1), trade("9", 2)])] == ["9", "10"]

@@ -4,86 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import ccxt.pro
 import orjson
 import pytest
 
-from ccxt_offline import Kept, market, take_offline
+from ccxt_at_work import Offline, at_work
 from collector.ccxt_source.capabilities import capability, keeps_changes
 from collector.ccxt_source.collector import deal
 from collector.ccxt_source.dialects import DIALECTS
-from collector.ccxt_source.exchange import CcxtConfig, make_exchange
+from collector.ccxt_source.housekeeping import schedule
 from collector.ccxt_source.limits import LIMITS, Limit
-from collector.ccxt_source.outlet import Outlet
-from collector.ccxt_source.session import Session
-from collector.ccxt_source.subscriptions import Plan
-from collector.stats import Stats
 from fluxforge import metrics
-from fluxforge.clock import SystemClock
 from fluxforge.events import BookDelta, BookSnapshot, Reset, Trade
 from on_loop import on_loop
-
-CHANNELS = ("orderbook", "trades", "ticker")
-
-
-class Offline:
-    """A session whose exchange hears only what it is told."""
-
-    def __init__(
-        self, exchange: str, natives: Sequence[str], *, parsed: bool, channels: Sequence[str] = CHANNELS
-    ) -> None:
-        config = CcxtConfig(exchange, (), tuple(channels), "c1", book_levels=2)
-        self.exchange = make_exchange(config)
-        markets = [market(self.exchange, native, f"A{at}/USD") for at, native in enumerate(natives)]
-        self.sent = take_offline(self.exchange, markets)
-        self.stats, self.kept = Stats(), Kept()
-        dialect = DIALECTS[exchange] if parsed else None
-        able = [each for each in channels if self.exchange.has.get({"ticker": "watchTicker"}.get(each, "watchTrades"))]
-        pipeline = self.kept
-        clock = SystemClock()
-        self.session = Session(
-            self.exchange,
-            {each["symbol"]: each for each in markets},
-            able,
-            config,
-            dialect=dialect,
-            plan=Plan(50, dialect.alone if dialect else frozenset(), dialect.depth(20) if dialect else None),
-            outlet=Outlet(pipeline, clock, follows_books=False),
-            pipeline=pipeline,
-            stats=self.stats,
-            clock=clock,
-        )
-
-    def hears(self, frame: Any, part: str = "") -> None:
-        """A frame on the socket whose URL has `part`."""
-        client = next(each for url, each in self.exchange.clients.items() if part in url)
-        client.handle_text_or_binary_message(frame if isinstance(frame, str) else orjson.dumps(frame).decode())
-
-    def of(self, kind: type) -> list[Any]:
-        return [event for event in self.kept.events if isinstance(event, kind)]
-
-    async def until_sent(self, part: bytes, count: int = 1) -> None:
-        async with asyncio.timeout(10):
-            while sum(part in orjson.dumps(each) for each in self.sent) < count:  # noqa: ASYNC110  ccxt tells nobody
-                await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def at_work(offline: Offline) -> AsyncIterator[Offline]:
-    running = asyncio.create_task(offline.session.run())
-    async with asyncio.timeout(10):
-        while not offline.sent:  # noqa: ASYNC110  ccxt tells nobody
-            await asyncio.sleep(0.01)
-    try:
-        yield offline
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await offline.exchange.close()
 
 
 @pytest.mark.parametrize(
@@ -235,6 +171,20 @@ async def test_our_parser_s_frames_never_reach_ccxt():
 
 
 @on_loop
+async def test_a_frame_that_says_nothing_is_read_too():
+    """ccxt trips over it."""
+    async with at_work(Offline("coinbase", ["AA-USD"], parsed=True)) as offline:
+        frame = {"channel": "market_trades", "timestamp": "2024-01-01T00:00:00Z", "sequence_num": 0}
+        offline.hears({**frame, "events": [{"type": "snapshot", "trades": []}]})
+        assert offline.stats.of(metrics.BAD_FRAMES) == 0
+        seen: list[str] = []
+        [client] = offline.exchange.clients.values()
+        client.on_message_callback = lambda _client, message: seen.append(message["channel"])
+        offline.hears({**frame, "channel": "status", "sequence_num": 1, "events": []})
+    assert seen == ["status"], "what our parser does not know is ccxt's"
+
+
+@on_loop
 async def test_our_own_requests_follow_the_first_answer():
     async with at_work(Offline("bitfinex", ["tAAUSD"], parsed=True, channels=("orderbook",))) as offline:
         answer = {"event": "subscribed", "channel": "book", "chanId": 7, "symbol": "tAAUSD", "prec": "P0"}
@@ -258,3 +208,13 @@ def test_how_a_book_comes_is_found_in_ccxt_s_source():
     assert (upbit.parser, upbit.sampling, upbit.book) == (False, "conflated", "snapshots")
     assert (kraken.parser, kraken.sampling, kraken.checksum, kraken.consecutive) == (True, "event", True, True)
     assert capability("binance").native
+
+
+def test_audits_are_spread_and_without_an_interval_there_is_none():
+    assert schedule("abcd", 100.0, 60.0, 80.0) == {
+        "a": (160.0, 140.0),
+        "b": (160.0, 150.0),
+        "c": (160.0, 160.0),
+        "d": (160.0, 170.0),
+    }
+    assert schedule("a", 100.0, 60.0, 0.0) == {"a": (160.0, inf)}

@@ -192,6 +192,23 @@ def test_products_not_asked_for_are_counted():
     assert ours.skipped == {"not-subscribed": 2}
 
 
+def test_a_frame_s_last_snapshot_ends_what_came_before_it():
+    [whole] = parser().parse(
+        frame("l2_data", 0, book("update", ("bid", "5", "1")), book("snapshot", ("bid", "6", "2"))), NOW
+    )
+    assert isinstance(whole, BookSnapshot)
+    assert struct.unpack("<2d", whole.bids) == (6.0, 2.0)
+
+
+def test_trades_go_out_by_rising_id_and_heartbeats_tell_the_clock():
+    ours = parser()
+    ids = [event.id for event in ours.parse(frame("market_trades", 0, trades("update", 7, 9, 8)), NOW)]  # type: ignore[union-attr]
+    assert ids == ["7", "8", "9"]
+    silent = parser()
+    silent.parse(BEAT, NOW)
+    assert silent.skew.known
+
+
 def test_rest_answers():
     body = (
         b'{"trades":[{"trade_id":"995098663","product_id":"BTC-USD","price":"68923.67","size":"0.00064",'

@@ -78,7 +78,7 @@ async def drained(pipeline: Pipeline, writing: asyncio.Task[None]) -> None:
 
 @on_loop
 async def test_what_was_offered_is_in_the_log_after_close(raw: Log):
-    pipeline = Pipeline(raw.appender(), "market.raw", stats=Stats(), linger=10.0)
+    pipeline = Pipeline(raw.appender(), "market.raw", stats=Stats())
     writing = asyncio.create_task(pipeline.run())
     events: list[AnyEvent] = [trade(n) for n in range(1, 5001)]
     assert all(pipeline.offer(event) for event in events)
@@ -89,7 +89,7 @@ async def test_what_was_offered_is_in_the_log_after_close(raw: Log):
 @on_loop
 async def test_under_load_books_are_shed_behind_one_reset_and_trades_never(raw: Log):
     slow, stats = SlowLog(raw.appender()), Stats()
-    pipeline = Pipeline(slow, "market.raw", stats=stats, capacity=100, chunk=10, linger=0, at_once=0)
+    pipeline = Pipeline(slow, "market.raw", stats=stats, capacity=100, chunk=10, at_once=0)
     writing = asyncio.create_task(pipeline.run())
     pipeline.offer(book(0))
     taken = [pipeline.offer(delta(seq)) for seq in range(1, 150)]
@@ -130,7 +130,7 @@ async def test_under_load_books_are_shed_behind_one_reset_and_trades_never(raw: 
 @on_loop
 async def test_one_key_sheds_and_another_is_told_too(raw: Log):
     slow = SlowLog(raw.appender())
-    pipeline = Pipeline(slow, "market.raw", stats=Stats(), capacity=10, linger=0, at_once=0)
+    pipeline = Pipeline(slow, "market.raw", stats=Stats(), capacity=10, at_once=0)
     writing = asyncio.create_task(pipeline.run())
     for seq in range(1, 12):
         pipeline.offer(delta(seq))
@@ -146,7 +146,7 @@ async def test_a_log_that_does_not_answer_is_asked_again_and_a_refused_event_is_
     slow = SlowLog(raw.appender())
     slow.refuse = [LogUnavailable("down"), LogUnavailable("still down"), LogError("too large")]
     slow.gate.set()
-    pipeline = Pipeline(slow, "market.raw", stats=Stats(), linger=0, at_once=0)
+    pipeline = Pipeline(slow, "market.raw", stats=Stats(), at_once=0)
     writing = asyncio.create_task(pipeline.run())
     for number in (1, 2):
         pipeline.offer(trade(number))
@@ -176,7 +176,7 @@ async def test_a_log_that_keeps_up_needs_no_thread_and_one_that_refuses_gets_one
     slow = SlowLog(raw.appender())
     slow.gate.set()
     slow.refuse = [LogUnavailable("busy"), LogUnavailable("busy")]
-    pipeline = Pipeline(slow, "market.raw", stats=Stats(), linger=0)
+    pipeline = Pipeline(slow, "market.raw", stats=Stats())
     writing = asyncio.create_task(pipeline.run())
     for number in range(1, 6):
         pipeline.offer(trade(number))

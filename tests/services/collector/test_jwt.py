@@ -29,6 +29,7 @@ def decoded(part: str) -> bytes:
 
 def check_claims(token: str, algorithm: str) -> tuple[bytes, bytes]:
     """The signed text and its signature."""
+    assert "=" not in token
     head, claims, signature = token.split(".")
     found = json.loads(decoded(head))
     assert (found["alg"], found["typ"], found["kid"]) == (algorithm, "JWT", NAME)
@@ -62,6 +63,7 @@ def test_an_ed25519_key_signs_eddsa():
 def test_two_tokens_are_never_alike():
     signer = Signer(NAME, b64encode(bytes(64)).decode())
     assert signer.token(NOW) != signer.token(NOW)
+    assert repr(signer) == f"Signer({NAME!r})"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,7 @@ def test_two_tokens_are_never_alike():
         "",
         "hunter2-hunter2",
         b64encode(b"too short").decode(),
+        f"!{b64encode(bytes(64)).decode()}",
         "-----BEGIN EC PRIVATE KEY-----\nhunter2\n-----END EC PRIVATE KEY-----",
         generate_private_key(SECP384R1())
         .private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())

@@ -186,6 +186,18 @@ async def test_reads_in_batches_lose_nothing(tmp_path: Path):
 
 
 @on_loop
+async def test_a_socket_that_is_lost_between_batches_is_replaced(tmp_path: Path):
+    config = replace(CONFIG, read_batch=0.05)
+    async with Simulator(synthetic(20), speed=4.0) as simulator, running(tmp_path, simulator, config) as run:
+        await run.until(lambda: run.stats.of(metrics.RESYNCS) == 2)
+        simulator.inject(Fault("drop"))
+        await run.until(lambda: run.stats.of(metrics.CONNECTS) == 2)
+        await run.until(lambda: simulator.ended.is_set() and run.synced_to_the_end())
+    assert check_against_the_exchange(run)[BTC].resets == {"reconnect": 2}
+    run.log.close()
+
+
+@on_loop
 async def test_a_book_that_drifted_is_found_by_the_audit_at_its_very_update(tmp_path: Path):
     config = replace(CONFIG, audit_interval=1.0)
     async with Simulator(synthetic(60), speed=4.0) as simulator, running(tmp_path, simulator, config) as run:

@@ -18,6 +18,7 @@ def serve(settings: Settings, stop: Stop) -> None:
     log = service.open_log(settings)
     try:
         log.create(settings.topic_specs())
+        service.spare_the_collector()
         asyncio.run(_serve(settings, stop, log))
     finally:
         log.close()

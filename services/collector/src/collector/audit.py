@@ -33,6 +33,13 @@ class Reach(NamedTuple):
         bids, asks = list(unpack(found.bids)), list(unpack(found.asks))
         return cls(bids[-1][0] if len(bids) >= found.limit else -inf, asks[-1][0] if len(asks) >= found.limit else inf)
 
+    @classmethod
+    def held(cls, book: Book, levels: int | None) -> Reach:
+        """Up to where a book is known that its exchange cuts off behind some `levels`; None: it does not."""
+        if levels is None:
+            return cls()
+        return cls(min(book.bids, default=-inf), max(book.asks, default=inf))
+
     def within(self, other: Reach) -> Reach:
         """What both know."""
         return Reach(max(self.bid, other.bid), min(self.ask, other.ask))

@@ -63,6 +63,7 @@ class BookSync:
     streamed  whether snapshots come in the stream, so that no diff is held for one fetched over REST
     expected  whether the stream is about to bring a snapshot
     depth     levels a side that the exchange keeps, see `collector.wire.WireParser.depth`
+    levels    levels a side that the stream carries, where it deletes by message what falls out behind them; None: all
     counts    duplicates, gaps, checksums, crossed, stale, stale_snapshots, snapshots; audits, mismatches, and
               drifted: levels that differed
     """
@@ -80,6 +81,7 @@ class BookSync:
         self.state = State.WAITING
         self.seq: int | None = None
         self.depth: int | None = None
+        self.levels: int | None = None
         self.expected = streamed
         self.counts: Counter[str] = Counter()
         self._skew, self._summing, self._streamed = skew, summing, streamed
@@ -301,7 +303,8 @@ class BookSync:
         audit, self._audit = self._audit, None
         assert audit is not None and audit.found is not None
         self.counts["audits"] += 1
-        differing = audit.differing(self.book, self._reach)
+        held = Reach.held(self.book, self.levels if self.depth is None else self.depth)
+        differing = audit.differing(self.book, self._reach.within(held))
         self.counts["drifted"] += differing
         if differing:
             detail = f"{differing} levels differ from a fresh snapshot at {self.seq}"

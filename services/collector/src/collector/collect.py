@@ -18,7 +18,7 @@ from fluxforge.clock import Clock
 from fluxforge.errors import ConfigError
 from fluxforge.events import Trade
 from fluxforge.log import Log
-from fluxforge.settings import NativeExchange, Settings
+from fluxforge.settings import CcxtExchange, NativeExchange, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +71,12 @@ def require_exchanges(settings: Settings) -> None:
 
 
 async def _left_off(settings: Settings, log: Log, clock: Clock) -> dict[str, Trade]:
-    """The newest trades in the log that this collector's native adapters wrote."""
-    names = [name for name, section in settings.native.items() if "trades" in section.channels]
+    """The newest trades in the log that this collector wrote."""
+    sections: list[tuple[str, NativeExchange | CcxtExchange]] = [
+        *settings.native.items(),
+        *settings.ccxt.exchanges.items(),
+    ]
+    names = [name for name, section in sections if "trades" in section.channels]
     if not names:
         return {}
     topic = settings.topic_names().raw
@@ -93,7 +97,7 @@ def sources(
         from collector.ccxt_source.settings import ccxt_config  # noqa: PLC0415
 
         for name, exchange in settings.ccxt.exchanges.items():
-            yield CcxtCollector(ccxt_config(name, exchange, settings), pipeline, stats, clock)
+            yield CcxtCollector(ccxt_config(name, exchange, settings), pipeline, stats, clock, resume)
 
 
 def native_config(name: str, section: NativeExchange, settings: Settings) -> NativeConfig:
@@ -139,6 +143,7 @@ async def _report(pipeline: Pipeline, stats: Stats, clock: Clock, interval: floa
         await asyncio.sleep(1.0)
         stats.publish()
         metrics.QUEUE.set(len(pipeline))
+        metrics.QUEUE_MOST.set(pipeline.most)
         for page in pipeline.ledger.due(clock.now()):
             pipeline.offer(page)
         if loop.time() - said >= interval:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-
-import aiohttp
+from contextlib import suppress
 
 from collector.backoff import Backoff
 from collector.feed import Feed, NativeConfig
@@ -14,6 +13,7 @@ from collector.pipeline import Pipeline
 from collector.repairs import FAILURES, say
 from collector.stats import Stats
 from collector.venue import Request, Rest
+from collector.websocket import WebSocket, connect
 from collector.wire import Reply
 from fluxforge import metrics
 from fluxforge.clock import Clock
@@ -22,15 +22,9 @@ from fluxforge.events import Trade
 
 _log = logging.getLogger(__name__)
 
-MAX_FRAME = 64 * 1024 * 1024
 TICK_S = 0.25
 PING_S = 5.0
 VERIFY_S = 10.0
-FRAMES_PER_TURN = 200
-"""Frames handled before the loop's other tasks get their turn."""
-
-TURNS_TO_READ = 3
-"""Turns of the loop from a socket that may be read to a frame that was handled: poll, read, handle."""
 
 
 class ConnectionLost(MarketDataError):
@@ -48,7 +42,6 @@ class Connection:
         self,
         config: NativeConfig,
         symbols: Mapping[str, str],
-        http: aiohttp.ClientSession,
         rest: Rest,
         *,
         pipeline: Pipeline,
@@ -56,7 +49,7 @@ class Connection:
         clock: Clock,
         resume: Mapping[str, Trade] | None = None,
     ) -> None:
-        self._config, self._venue, self._symbols, self._http = config, config.venue, symbols, http
+        self._config, self._venue, self._symbols = config, config.venue, symbols
         self._pipeline, self._stats, self._clock = pipeline, stats, clock
         self._labels = (config.venue.name, config.venue.name)  # source, exchange
         self.feed = Feed(
@@ -69,10 +62,11 @@ class Connection:
             clock=clock,
             resume=resume or {},
         )
-        self._socket: aiohttp.ClientWebSocketResponse[bool] | None = None
+        self._socket: WebSocket | None = None
         self._requests: set[object] = set()
         self._sending = asyncio.Lock()
         self._verdict: ConnectionLost | None = None
+        self._holding: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Collect until cancelled."""
@@ -95,30 +89,44 @@ class Connection:
     async def _session(self) -> None:
         """One connection, to its end. Always raises: what ended it."""
         self._verdict, self.feed.got_data = None, False
-        async with self._http.ws_connect(
-            self._venue.endpoints.ws + self._venue.path,
-            max_msg_size=MAX_FRAME,
-            autoping=False,
-            decode_text=False,
-            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-        ) as socket:
-            self._socket = socket
-            self.feed.opened()
-            metrics.CONNECTED.labels(*self._labels).inc()
-            beside = [asyncio.create_task(self._watch(socket))]
-            if self._config.read_batch:
-                beside.append(asyncio.create_task(self._read_in_batches(socket)))
-            try:
+        socket = await connect(self._venue.endpoints.ws + self._venue.path)
+        self._socket = socket
+        self.feed.opened()
+        metrics.CONNECTED.labels(*self._labels).inc()
+        beside = asyncio.create_task(self._watch(socket))
+        socket.read(self, self._config.read_batch)
+        try:
+            with suppress(ConnectionResetError):  # `ended` knows better why
                 await self._subscribe()
-                await self._read(socket)
-            finally:
-                self._socket = None
-                metrics.CONNECTED.labels(*self._labels).dec()
-                for task in beside:
-                    task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
-                await self.feed.closed()
-            raise self._verdict or ConnectionLost("closed", f"closed by the exchange, code {socket.close_code}")
+            code = await socket.ended()
+        finally:
+            self._socket = None
+            metrics.CONNECTED.labels(*self._labels).dec()
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
+            socket.close()
+            await self.feed.closed()
+        raise self._verdict or ConnectionLost("closed", f"closed by the exchange, code {code}")
+
+    def message(self, data: bytes) -> None:
+        """As `collector.websocket.Reader`."""
+        for reply in self.feed.frame(data):
+            self._answered(reply)
+
+    def alive(self) -> None:
+        """As `collector.websocket.Reader`."""
+        self.feed.heard = self._clock.monotonic()
+
+    def rest(self) -> None:
+        """As `collector.websocket.Reader`: the socket waits where the log is far behind."""
+        if self._pipeline.full and self._socket is not None and self._holding is None:
+            self._socket.hold()
+            self._holding = asyncio.create_task(self._go_on(self._socket))
+
+    async def _go_on(self, socket: WebSocket) -> None:
+        await self._pipeline.room()
+        self._holding = None
+        socket.go_on()
 
     async def _subscribe(self) -> None:
         requests = self._venue.subscribe(list(self._symbols), self._config.channels)
@@ -134,30 +142,7 @@ class Connection:
                 if number:
                     await asyncio.sleep(self._venue.pace)
                 if self._socket is not None:
-                    await self._socket.send_str(self._venue.text(request, self._clock.now()))
-
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
-        turn = 0
-        while True:
-            message = await socket.receive()
-            kind = message.type
-            if kind is aiohttp.WSMsgType.TEXT or kind is aiohttp.WSMsgType.BINARY:
-                for reply in self.feed.frame(message.data):
-                    self._answered(reply)
-            elif kind is aiohttp.WSMsgType.PING:
-                await socket.pong(message.data)
-                self.feed.heard = self._clock.monotonic()
-            elif kind is aiohttp.WSMsgType.PONG:
-                self.feed.heard = self._clock.monotonic()
-            elif kind is aiohttp.WSMsgType.ERROR:
-                raise ConnectionLost("error", f"the socket broke: {message.data!r}")
-            else:
-                return
-            turn += 1
-            if turn % FRAMES_PER_TURN == 0:
-                await asyncio.sleep(0)
-            if self._pipeline.full:
-                await self._pipeline.room()
+                    self._socket.send(self._venue.text(request, self._clock.now()))
 
     def _answered(self, reply: Reply) -> None:
         if reply.error is not None:
@@ -166,7 +151,7 @@ class Connection:
         if not self._requests and not self.feed.verified:
             self.feed.verify()
 
-    async def _watch(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
+    async def _watch(self, socket: WebSocket) -> None:
         """Housekeeping beside the reader; ends the session when the socket is dead."""
         started = pinged = ticked = self._clock.monotonic()
         try:
@@ -176,7 +161,7 @@ class Connection:
                 self._verdict = self._dead(mono, started)
                 if mono - pinged >= PING_S:
                     pinged = mono
-                    await socket.ping()
+                    socket.ping()
                 self.feed.heartbeats()
                 if mono - ticked >= 1.0:
                     ticked = mono
@@ -186,7 +171,7 @@ class Connection:
         except Exception as error:
             _log.exception("%s: housekeeping failed", self._venue.name)
             self._verdict = ConnectionLost("error", repr(error))
-        await socket.close()
+        socket.close()
 
     def _dead(self, mono: float, started: float) -> ConnectionLost | None:
         if not self.feed.verified and mono - started > VERIFY_S:
@@ -195,16 +180,3 @@ class Connection:
             silence = self.feed.patience.silence(mono)
             return ConnectionLost("stalled", f"connected, but no data for {silence:.1f} s")
         return None
-
-    async def _read_in_batches(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
-        """Leave what arrives in the kernel for a while, then take it all: a wake-up costs more than a frame."""
-        connection = socket._response.connection  # aiohttp offers no other way to its transport
-        while connection is not None and connection.transport is not None:
-            connection.transport.resume_reading()
-            seen = -1
-            while seen != self.feed.frames:
-                seen = self.feed.frames
-                for _ in range(TURNS_TO_READ):
-                    await asyncio.sleep(0)
-            connection.transport.pause_reading()
-            await asyncio.sleep(self._config.read_batch)

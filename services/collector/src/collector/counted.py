@@ -13,7 +13,6 @@ from fluxforge.clock import NS
 
 _METRICS = {
     "gaps": metrics.GAPS,
-    "checksums": metrics.GAPS,
     "duplicates": metrics.DUPLICATES,
     "snapshots": metrics.RESYNCS,
     "backfilled": metrics.BACKFILLED,
@@ -22,7 +21,6 @@ _METRICS = {
 }
 _LEDGER = {
     "gaps": ("gaps", 1),
-    "checksums": ("gaps", 1),
     "duplicates": ("duplicates", 1),
     "snapshots": ("resyncs", 1),
     "crossed": ("crossed", NS),  # each look, a second apart, that found the book crossed

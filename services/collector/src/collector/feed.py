@@ -129,7 +129,7 @@ class Feed:
 
     def frame(self, frame: bytes) -> list[Reply]:
         """Everything one frame says goes where it belongs; the answers to our requests are returned."""
-        now = self._clock.now()
+        now, mono = self._clock.now(), self._clock.monotonic()
         self.frames += 1
         self._pipeline.capture(self._origin, self._connection, now, frame)
         try:
@@ -145,18 +145,18 @@ class Feed:
                 if isinstance(each, Trade) and each.backfilled:
                     past.setdefault(each.native, []).append(each)
                 else:
-                    self._take(each, now)
+                    self._take(each, now, mono)
             elif isinstance(each, Reply):
                 replies.append(each)
             elif isinstance(each, Gap) and each.native is None:
                 self._lost(each, now)
             elif not isinstance(each, (Beat, RestBook)):
-                self._take(each, now)
+                self._take(each, now, mono)
         for native, trades in past.items():
             if market := self._market(native):
                 self._publish(market, market.past(trades, now), now)
         if found:
-            self.heard = self._clock.monotonic()
+            self.heard = mono
         return replies
 
     def heartbeats(self) -> None:
@@ -203,12 +203,12 @@ class Feed:
         self._stats.add(metrics.FRAMES, *self._labels, n=self.frames - self._frames_counted)
         self._frames_counted = self.frames
 
-    def _take(self, found: Taken, now: int) -> None:
+    def _take(self, found: Taken, now: int, mono: float) -> None:
         market = self._market(found.native)
         if market is None:
             return
         if isinstance(found, Event):
-            self.patience.heard(self._clock.monotonic())
+            self.patience.heard(mono)
             self.got_data = True
         self._publish(market, market.take(found, now), now)
         if market.wants_snapshot and (self._venue.streamed or isinstance(found, BookDelta)):

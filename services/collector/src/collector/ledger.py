@@ -18,7 +18,6 @@ from fluxforge.events import (
     Reset,
     Ticker,
     Trade,
-    Wire,
 )
 
 DARK_AFTER = 5 * NS // 2
@@ -32,22 +31,24 @@ class Ledger:
     """The open hour of every key. Times are ns of the collector's clock."""
 
     def __init__(self) -> None:
-        self._pages: dict[str, _Page] = {}
+        self._pages: dict[str, Page] = {}
 
     def expect(self, identity: Identity, now: int) -> None:
         """A key will be followed from now on: if nothing comes, it is dark."""
         key = f"{identity['exchange']}|{identity['symbol']}"
         if key not in self._pages:
-            self._pages[key] = _Page({**identity}, now)
+            self._pages[key] = Page({**identity}, now)
 
     def saw(self, event: AnyEvent) -> None:
         """An event goes to the log."""
-        if isinstance(event, Coverage | Wire):
-            return
+        self.page(event).saw(event)
+
+    def page(self, event: AnyEvent) -> Page:
+        """Where an event's key is written down, begun with it."""
         page = self._pages.get(event.key)
         if page is None:
-            page = self._pages[event.key] = _Page(identity_of(event), event.capture_ts)
-        page.saw(event)
+            page = self._pages[event.key] = Page(identity_of(event), event.capture_ts)
+        return page
 
     def count(self, key: str, what: str, n: int = 1) -> None:
         """Add to a count of `Coverage` that no event shows: gaps, duplicates, shed, resyncs, crossed (ns)."""
@@ -77,7 +78,7 @@ class Ledger:
         return found
 
 
-class _Page:
+class Page:
     """One key's open hour."""
 
     def __init__(self, identity: Identity, since: int) -> None:
@@ -89,32 +90,38 @@ class _Page:
         self._heard = since
 
     def saw(self, event: AnyEvent) -> None:
-        while event.capture_ts >= self.end:
+        """An event of the key goes to the log."""
+        if isinstance(event, Coverage):
+            return
+        now, ts = event.capture_ts, event.ts
+        while now >= self.end:
             self.turn()
-        if event.capture_ts > self._heard:
-            self._listen(event.capture_ts)
-        self.identity["connection"] = event.connection
         counts = self.counts
-        if isinstance(event, BookDelta | BookSnapshot):
-            if isinstance(event, BookSnapshot) and event.refresh:
-                return
+        if now > self._heard:
+            self._listen(now)
+        self.identity["connection"] = event.connection
+        if isinstance(event, Ticker):
+            counts["tickers"] += 1
+        elif isinstance(event, BookDelta):
             counts["books"] += 1
         elif isinstance(event, Trade):
             counts["trades"] += 1
             if event.backfilled:
                 counts["backfilled"] += 1
                 return  # fetched later: its time says nothing of the clocks
-        elif isinstance(event, Ticker):
-            counts["tickers"] += 1
+        elif isinstance(event, BookSnapshot) and not event.refresh:
+            counts["books"] += 1
         elif isinstance(event, Reset):
             counts["resets"] += 1
             counts["holes"] += event.incomplete
             return
         else:
             return
-        if event.ts is not None:
-            ms = (event.ts - event.capture_ts) // MS
-            self._skews[max(-_FURTHEST_MS, min(_FURTHEST_MS, ms))] += 1
+        if ts is not None:
+            ms = (ts - now) // MS
+            if not -_FURTHEST_MS < ms < _FURTHEST_MS:
+                ms = _FURTHEST_MS if ms > 0 else -_FURTHEST_MS
+            self._skews[ms] += 1
 
     def turn(self) -> None:
         """The hour is over: close it and open the next."""

@@ -89,6 +89,11 @@ class Market:
         """The REST depth snapshot of an audit."""
         return self._pass(self.sync.answer(found, now), now)
 
+    def audit(self) -> bool:
+        """Begin a comparison with a fresh REST snapshot; whether one must be fetched, for `answer`."""
+        self.sync.audit()
+        return self.sync.wants_answer
+
     def tick(self, now: int) -> list[AnyEvent]:
         """About once a second, on a living connection."""
         out = [*self.sync.settle(now), *self.sync.check(now)]
@@ -118,6 +123,8 @@ class Market:
         return [*self.line.give_up(why, trades), *self.restate(now, refresh=False)]
 
     def _pass(self, events: list[AnyEvent], now: int) -> list[AnyEvent]:
+        if self.line.held_since is None:
+            return events
         return [passed for event in events for passed in self.line.take(event, now)]
 
     def _new_reset(self, reason: ResetReason, incomplete: bool, detail: str) -> Reset:

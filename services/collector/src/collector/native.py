@@ -60,7 +60,6 @@ class NativeCollector:
                     Connection(
                         self._config,
                         dealt,
-                        http,
                         rest,
                         pipeline=self._pipeline,
                         stats=self._stats,

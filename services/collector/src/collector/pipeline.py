@@ -1,4 +1,4 @@
-"""From the sockets' loop to the log: a bounded queue, and a thread that waits where the log makes one wait.
+"""From the sockets' loop to the log: at once while it keeps up, else through a bounded queue and a thread that waits.
 
 The policy, by the number of events waiting:
 
@@ -45,15 +45,33 @@ class Origin(NamedTuple):
     collector: str
 
 
+class _Lane:
+    """What one event of a key needs, looked up once.
+
+    key      the log's
+    page     of the coverage ledger; None for what is of no symbol
+    tallies  of events, by class
+    """
+
+    __slots__ = ("key", "page", "tallies")
+
+    def __init__(self, event: AnyEvent, ledger: Ledger, stats: Stats) -> None:
+        self.key = event.key.encode()
+        self.page = None if isinstance(event, Wire) else ledger.page(event)
+        self.tallies = {
+            cls: stats.tally(metrics.EVENTS, event.source, event.exchange, name) for cls, name in _KIND_NAMES.items()
+        }
+
+
 class Pipeline:
     """Hands events to an Appender without ever blocking the event loop.
 
     capacity  events waiting from which on load is shed
     chunk     events handed to the writing thread at once
-    linger    s that a first event waits for company: wake-ups cost more than events
     at_once   records pending in the log up to which handing over more cannot wait, and needs no thread
     wire_topic  where what the exchanges send goes untouched; None: nowhere
     ledger    what of each key was offered, and what was shed
+    most      events that have waited at once
     """
 
     def __init__(
@@ -65,16 +83,16 @@ class Pipeline:
         capacity: int = 100_000,
         fmt: codec.Format = "msgpack",
         chunk: int = 2_000,
-        linger: float = 0.005,
         at_once: int = 5_000,
         wire_topic: str | None = None,
     ) -> None:
         self.shedding: set[str] = set()
-        self.rejected = 0
+        self.rejected = self.most = 0
         self._appender, self._topic, self._fmt = appender, topic, fmt
-        self._stats, self._capacity, self._chunk, self._linger = stats, capacity, chunk, linger
+        self._stats, self._capacity, self._chunk = stats, capacity, chunk
         self._at_once, self._wire_topic = at_once, wire_topic
         self.ledger = Ledger()
+        self._lanes: dict[tuple[str, str, str], _Lane] = {}
         self._queue: deque[AnyEvent] = deque()
         self._in_flight = 0
         self._wake = asyncio.Event()
@@ -102,11 +120,15 @@ class Pipeline:
             await asyncio.sleep(0.02)
 
     def offer(self, event: AnyEvent) -> bool:
-        """Queue one event; false where it was shed."""
-        if self._must_shed(event):
+        """Take one event; false where it was shed."""
+        waiting = len(self._queue) + self._in_flight + self._appender.pending()
+        if waiting > self.most:  # noqa: PLR1730  a call of max costs more, and this is for every event
+            self.most = waiting
+        if (self.shedding or waiting >= self._capacity) and self._sheds(event, waiting):
+            self._stats.add(metrics.SHED, event.source, event.exchange, _KIND_NAMES[type(event)])
             self.ledger.count(event.key, "shed")
             return False
-        self._push(event)
+        self._push(event, waiting)
         return True
 
     def capture(self, origin: Origin, connection: str, now: int, data: str | bytes, about: str = "") -> None:
@@ -135,15 +157,10 @@ class Pipeline:
             if not self._queue:
                 self._wake.clear()
                 await self._wake.wait()
-                if not self._closing:
-                    await asyncio.sleep(self._linger)
                 continue
             chunk = [self._queue.popleft() for _ in range(min(self._chunk, len(self._queue)))]
             self._in_flight = len(chunk)
-            if rest := self._write_at_once(chunk):
-                await loop.run_in_executor(self._writer, self._write, rest)
-            else:
-                await asyncio.sleep(0)
+            await loop.run_in_executor(self._writer, self._write, chunk)
             self._in_flight = 0
         await loop.run_in_executor(self._writer, self._appender.close)
         self._writer.shutdown(wait=False)
@@ -154,17 +171,8 @@ class Pipeline:
         self._give_up_at = time.monotonic() + CLOSE_S
         self._wake.set()
 
-    def _must_shed(self, event: AnyEvent) -> bool:
-        over = len(self) >= self._capacity
-        if not over and not self.shedding:
-            return False
-        if self._sheds(event, over):
-            self._stats.add(metrics.SHED, event.source, event.exchange)
-            return True
-        return False
-
-    def _sheds(self, event: AnyEvent, over: bool) -> bool:
-        shedding = event.key in self.shedding
+    def _sheds(self, event: AnyEvent, waiting: int) -> bool:
+        over, shedding = waiting >= self._capacity, event.key in self.shedding
         match event:
             case BookSnapshot(refresh=True):
                 return over or shedding
@@ -174,7 +182,7 @@ class Pipeline:
             case BookSnapshot() | BookDelta():
                 if over and not shedding:
                     self.shedding.add(event.key)
-                    self._push(_overflow(event, len(self)))
+                    self._push(_overflow(event, waiting), waiting)
                 return over or shedding
             case Ticker() | Wire():
                 return over
@@ -183,25 +191,27 @@ class Pipeline:
             case _:
                 return False
 
-    def _push(self, event: AnyEvent) -> None:
-        self.ledger.saw(event)
+    def _push(self, event: AnyEvent, waiting: int) -> None:
+        """Hand over on the loop while the log keeps up, since that only queues there; else leave it to the thread."""
+        name = (event.source, event.exchange, event.symbol)
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane(event, self.ledger, self._stats)
+        lane.tallies[type(event)].n += 1
+        if lane.page is not None:
+            lane.page.saw(event)
         if isinstance(event, Reset):
             self._stats.add(metrics.RESETS, event.source, event.exchange, event.reason)
-        self._stats.add(metrics.EVENTS, event.source, event.exchange, _KIND_NAMES[type(event)])
+        if waiting < self._at_once and not self._queue and not self._in_flight:
+            try:
+                self._append(event, lane.key)
+            except LogUnavailable:
+                pass
+            else:
+                return
         if not self._queue:
             self._wake.set()
         self._queue.append(event)
-
-    def _write_at_once(self, chunk: list[AnyEvent]) -> list[AnyEvent]:
-        """On the loop, while the log keeps up: handing over only queues there. What it did not take."""
-        for at, event in enumerate(chunk):
-            if self._appender.pending() >= self._at_once:
-                return chunk[at:]
-            try:
-                self._append(event)
-            except LogUnavailable:
-                return chunk[at:]
-        return []
 
     def _write(self, chunk: list[AnyEvent]) -> None:
         """On the writing thread, waiting as long as it takes."""
@@ -209,7 +219,7 @@ class Pipeline:
         for event in chunk:
             while True:
                 try:
-                    self._append(event)
+                    self._append(event, event.key.encode())
                     break
                 except LogUnavailable as error:
                     if time.monotonic() > self._give_up_at:
@@ -219,11 +229,11 @@ class Pipeline:
                     time.sleep(wait)
             backoff.reset()
 
-    def _append(self, event: AnyEvent) -> None:
+    def _append(self, event: AnyEvent, key: bytes) -> None:
         """Raises LogUnavailable; an event that can never be stored is counted and named."""
         value, headers = codec.encode(event, self._fmt), codec.headers(event)
         topic = self._wire_topic if self._wire_topic is not None and isinstance(event, Wire) else self._topic
-        output = Output(topic, event.key.encode(), value, headers, timestamp=event.capture_ts // MS)
+        output = Output(topic, key, value, headers, event.capture_ts // MS)
         try:
             self._appender.append(output)
         except LogUnavailable:

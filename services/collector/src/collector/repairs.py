@@ -114,8 +114,7 @@ class Repairs:
 
     async def _audit(self, market: Market) -> None:
         native = market.identity["native"]
-        market.sync.audit()
-        if not market.sync.wants_answer:
+        if not market.audit():
             return
         if self._streamed:
             await asyncio.sleep(CACHED_S)

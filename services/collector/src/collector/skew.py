@@ -11,10 +11,13 @@ class Skew:
 
     The median lets no single bad stamp move the estimate, and a window this short follows a feed that is replayed
     faster than it was recorded. Network latency is part of the estimate, so `capture + skew` never outruns the data
-    by more than its jitter.
+    by more than its jitter. Of an even count the upper middle lag is taken, so that the clock is not early.
+
+    value  ns; 0 while unknown
     """
 
     def __init__(self, window: int = 31) -> None:
+        self.value = 0
         self._recent: deque[int] = deque()
         self._sorted: list[int] = []
         self._window = window
@@ -27,14 +30,10 @@ class Skew:
                 del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
             self._recent.append(lag)
             insort(self._sorted, lag)
+            self.value = -self._sorted[len(self._sorted) // 2]
         return self.value
 
     @property
     def known(self) -> bool:
         """Whether any exchange time was ever seen."""
         return bool(self._sorted)
-
-    @property
-    def value(self) -> int:
-        """ns; 0 while unknown. Of an even count the upper middle lag is taken, so that the clock is not early."""
-        return -self._sorted[len(self._sorted) // 2] if self._sorted else 0

@@ -11,36 +11,50 @@ from fluxforge import metrics
 Name = tuple[prometheus_client.Counter, tuple[str, ...]]
 
 
-class Stats:
-    """Adds up by metric and labels; an increment costs a dict update, not a lock."""
+class Tally:
+    """One metric with its labels: `n` so far."""
+
+    __slots__ = ("n", "published")
 
     def __init__(self) -> None:
-        self.totals: Counter[Name] = Counter()
-        self._published: Counter[Name] = Counter()
+        self.n = self.published = 0
+
+
+class Stats:
+    """Adds up by metric and labels; an increment costs no lock, and where the tally is kept no look-up either."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[Name, Tally] = {}
+
+    def tally(self, metric: prometheus_client.Counter, *labels: str) -> Tally:
+        """What counts `metric`: add to its `n`."""
+        tally = self._tallies.get((metric, labels))
+        if tally is None:
+            tally = self._tallies[metric, labels] = Tally()
+        return tally
 
     def add(self, metric: prometheus_client.Counter, *labels: str, n: int = 1) -> None:
         """Count `n` of `metric`."""
-        self.totals[metric, labels] += n
+        self.tally(metric, *labels).n += n
 
     def of(self, metric: prometheus_client.Counter) -> int:
         """The total of a metric over all its labels."""
-        return sum(n for (each, _), n in self.totals.items() if each is metric)
+        return sum(tally.n for (each, _), tally in self._tallies.items() if each is metric)
 
     def by(self, metric: prometheus_client.Counter, label: int) -> dict[str, int]:
         """The totals of a metric by its `label`-th label."""
         found: Counter[str] = Counter()
-        for (each, labels), n in self.totals.items():
-            if each is metric:
-                found[labels[label]] += n
+        for (each, labels), tally in self._tallies.items():
+            if each is metric and tally.n:
+                found[labels[label]] += tally.n
         return dict(found)
 
     def publish(self) -> None:
         """Bring Prometheus up to date."""
-        for name, total in self.totals.items():
-            if new := total - self._published[name]:
-                metric, labels = name
+        for (metric, labels), tally in self._tallies.items():
+            if new := tally.n - tally.published:
                 metric.labels(*labels).inc(new)
-                self._published[name] = total
+                tally.published = tally.n
 
     def line(self, waiting: int) -> str:
         """All of it in one line for a person."""

@@ -90,6 +90,10 @@ class TradeLine:
         detail = "first trade to come" if expect_trades else "no trades are followed"
         return [self._new_reset(ResetReason.RECONNECT, expect_trades, detail)]
 
+    def ordered(self, trades: Sequence[Trade]) -> list[Trade]:
+        """As `fill` takes them. Raises ValueError for an id that is no number."""
+        return sorted(trades, key=lambda trade: int(trade.id))
+
     def fill(self, trades: Sequence[Trade]) -> list[AnyEvent] | None:
         """The trades fetched, by rising id, of an answer that reaches to the present.
 

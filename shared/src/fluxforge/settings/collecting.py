@@ -19,7 +19,7 @@ class CollectorSettings(Section):
     id               names this collector in every event; two redundant collectors need two ids
     stall_timeout    s without data after which a connected socket counts as dead, and a busy book as stale
     refresh_interval s between restatements of every book
-    audit_interval   s between comparisons of every book with a fresh REST snapshot, native adapters; 0 makes none
+    audit_interval   s between comparisons of every book with a fresh REST snapshot; 0 makes none
     read_batch_ms    ms for which native adapters leave arriving frames in the socket, to wake up less often: most of
                      the CPU at low rates. Capture times are coarse and late by as much, and so is everything behind
                      them; 0 reads at once

@@ -3,6 +3,7 @@
     CcxtCollector ── lists the markets, deals the symbols out to sessions
       └─ Session ── one ccxt.pro instance: its sockets, watchdogs, heartbeats
            ├─ Tap ── takes every frame where it arrives and every update where ccxt has applied it
+           ├─ RestTap ── tells of every public REST answer, for `market.wire`
            ├─ Subscriptions ── the `watch_*` calls that keep the exchange sending, and nothing else
            └─ Follower ── one symbol: book, trades, order
 

@@ -35,7 +35,7 @@ class Capability:
     parser       whether frames go through our own parser on the ccxt road
     book         `deltas`: kept by changes; `snapshots`: the exchange sends whole books
     sampling     of the events: `event`, every update is one; `conflated`, each folds what happened since the last
-    checksum     whether books are verified by the exchange's checksum, by us or by ccxt
+    checksum     whether books are verified by the exchange's checksum, by us or by ccxt; not where it sends none today
     consecutive  whether trade ids rise by one, so that a lost trade shows; None: not known
     connection   subscriptions on one socket; 0: ccxt spreads them itself
     limit        where that is written
@@ -77,7 +77,7 @@ def capability(exchange: str) -> Capability:
         parser=dialect is not None,
         book=("deltas" if changes else "snapshots") if "orderbook" in channels else "",
         sampling=("event" if changes else "conflated") if "orderbook" in channels else "",
-        checksum=dialect.summing is not None if dialect else verifies(exchange),
+        checksum=dialect.sums and dialect.summing is not None if dialect else verifies(exchange),
         consecutive=dialect.consecutive if dialect else None,
         connection=limit.connection,
         limit=limit.source,

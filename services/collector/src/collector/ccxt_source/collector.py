@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import ccxt.pro
@@ -15,12 +16,14 @@ from collector.ccxt_source.dialects import DIALECTS, Dialect
 from collector.ccxt_source.exchange import CcxtConfig, listed, make_exchange, share_markets
 from collector.ccxt_source.limits import Limit, limit_of
 from collector.ccxt_source.outlet import Outlet
+from collector.ccxt_source.rest_tap import RestTap
 from collector.ccxt_source.session import Session
 from collector.ccxt_source.subscriptions import Plan, channels_of
-from collector.pipeline import Pipeline
+from collector.pipeline import Origin, Pipeline
 from collector.stats import Stats
 from fluxforge import metrics
 from fluxforge.clock import Clock
+from fluxforge.events import Trade
 
 _log = logging.getLogger(__name__)
 
@@ -28,12 +31,20 @@ GAUGES_S = 1.0
 
 
 class CcxtCollector:
-    """One exchange by the ccxt road."""
+    """One exchange by the ccxt road; `resume` as in `Session`."""
 
-    def __init__(self, config: CcxtConfig, pipeline: Pipeline, stats: Stats, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: CcxtConfig,
+        pipeline: Pipeline,
+        stats: Stats,
+        clock: Clock,
+        resume: Mapping[str, Trade] | None = None,
+    ) -> None:
+        self._resume = resume
         self._config, self._pipeline, self._stats, self._clock = config, pipeline, stats, clock
-        self._exchange = make_exchange(config)
-        self._instances = [self._exchange]
+        self._instances: list[Any] = []
+        self._exchange = self._new_exchange()
         self.sessions: list[Session] = []
         self._outlet = Outlet(pipeline, clock, follows_books="orderbook" in config.channels)
 
@@ -76,20 +87,26 @@ class CcxtCollector:
     def _new_session(self, markets: Mapping[str, Any], channels: list[str], *, first: bool) -> Session:
         exchange = self._exchange
         if not first:
-            exchange = make_exchange(self._config)
+            exchange = self._new_exchange()
             share_markets(self._exchange, exchange)
-            self._instances.append(exchange)
         dialect = self._dialect
         plan = Plan(
             self._limit.batch,
             dialect.alone if dialect else frozenset(),
-            dialect.depth(self._config.book_levels) if dialect else None,
+            *((partial(dialect.depth, wanted=self._config.book_levels),) if dialect else ()),
         )
         sampled = dialect is None and not keeps_changes(self._config.exchange)
         return Session(
             exchange, markets, channels, self._config, dialect=dialect, plan=plan, sampled=sampled, outlet=self._outlet,
-            pipeline=self._pipeline, stats=self._stats, clock=self._clock,
+            pipeline=self._pipeline, stats=self._stats, clock=self._clock, resume=self._resume,
         )  # fmt: skip
+
+    def _new_exchange(self) -> Any:
+        exchange = make_exchange(self._config)
+        origin = Origin(self._config.exchange, "ccxt", self._config.collector)
+        RestTap(exchange, lambda about, body: self._pipeline.capture(origin, "", self._clock.now(), body, about))
+        self._instances.append(exchange)
+        return exchange
 
     async def _gauges(self) -> None:
         labels = ("ccxt", self._config.exchange)

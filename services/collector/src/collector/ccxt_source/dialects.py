@@ -6,7 +6,7 @@ messages that this version of ccxt sends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,15 @@ def _as_is(_exchange: Any) -> None:
     pass
 
 
+def _none(_market: Market) -> tuple[int, ...]:
+    return ()
+
+
+def _always(*depths: int) -> Callable[[Market], tuple[int, ...]]:
+    """The same depths for every market."""
+    return lambda _market: depths
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How one exchange is read.
@@ -49,14 +58,17 @@ class Dialect:
     consecutive  whether a symbol's trade ids rise by one
     native       ccxt's market → the name on the wire
     rest_levels  levels to ask for over REST where the stream has no snapshot; 0 where it has one
-    again        requests that end a book's subscription and begin it anew, for its snapshot; by the socket's parser,
-                 the native name and the depth asked for
+    again        requests that end books' subscriptions and begin them anew, for their snapshots; by the socket's
+                 parser, the native names and the depth asked for
     hello        requests of ours, sent once a socket's first subscription is answered
     answers      native name → the one its data come under
-    maker        whether ccxt's REST trades name the maker's side
+    maker        whether ccxt's REST trades name the maker's side, see `collector.wire.coinbase.TAKER`
     here         whether a market's frames come by this client; an id may mean a spot and a futures market
     prepare      takes from an exchange instance what would work on frames it no longer sees
-    depths       levels that `watch_order_book` takes; empty where none must be asked for
+    depths       levels that `watch_order_book` takes of a market, rising; empty where none must be asked for
+    levels       levels a side that the stream carries where none are asked for; None: all
+    audited      levels a side to ask for over REST when a book is compared
+    sums         whether books come with checksums today
     alone        watch functions that must not be called for several symbols: their batch is another protocol
     """
 
@@ -64,13 +76,16 @@ class Dialect:
     consecutive: bool
     native: Callable[[Market], str] = _id
     rest_levels: int = 0
-    again: Callable[[Any, str, int | None], tuple[Request, ...]] | None = None
+    again: Callable[[Any, Sequence[str], int | None], tuple[Request, ...]] | None = None
     hello: tuple[Request, ...] = ()
     answers: Callable[[str], str] = str
     maker: bool = False
     here: Callable[[Any, Any, Market], bool] = _anywhere
     prepare: Callable[[Any], None] = _as_is
-    depths: tuple[int, ...] = ()
+    depths: Callable[[Market], tuple[int, ...]] = _none
+    levels: int | None = None
+    audited: int = 500
+    sums: bool = True
     alone: frozenset[str] = field(default=frozenset())
 
     @property
@@ -79,9 +94,10 @@ class Dialect:
         levels = self.parser.checksum_levels
         return Summing(levels, self.parser.checksum) if levels else None
 
-    def depth(self, wanted: int) -> int | None:
+    def depth(self, market: Market, wanted: int) -> int | None:
         """What to ask `watch_order_book` for; None: nothing, the exchange's default."""
-        return next((depth for depth in self.depths if depth >= wanted), max(self.depths, default=None))
+        depths = self.depths(market)
+        return next((depth for depth in depths if depth >= wanted), max(depths, default=None))
 
 
 def _binance_here(exchange: Any, client: Any, market: Market) -> bool:
@@ -93,13 +109,13 @@ def _binance_prepare(exchange: Any) -> None:
     exchange.handle_order_book_subscription = lambda *_: None
 
 
-def _okx_again(_parser: Any, native: str, _depth: int | None) -> tuple[Request, ...]:
-    args = [{"channel": "books", "instId": native}]
+def _okx_again(_parser: Any, natives: Sequence[str], _depth: int | None) -> tuple[Request, ...]:
+    args = [{"channel": "books", "instId": native} for native in natives]
     return {"op": "unsubscribe", "args": args}, {"op": "subscribe", "args": args}
 
 
-def _coinbase_again(_parser: Any, native: str, _depth: int | None) -> tuple[Request, ...]:
-    book = {"product_ids": [native], "channel": "level2"}
+def _coinbase_again(_parser: Any, natives: Sequence[str], _depth: int | None) -> tuple[Request, ...]:
+    book = {"product_ids": list(natives), "channel": "level2"}
     return {"type": "unsubscribe", **book}, {"type": "subscribe", **book}
 
 
@@ -108,36 +124,39 @@ def _coinbase_answers(native: str) -> str:
     return native.removesuffix("C") if native.endswith("-USDC") else native
 
 
-def _kraken_again(_parser: Any, native: str, depth: int | None) -> tuple[Request, ...]:
-    book: Request = {"channel": "book", "symbol": [native], **({} if depth is None else {"depth": depth})}
+def _kraken_again(_parser: Any, natives: Sequence[str], depth: int | None) -> tuple[Request, ...]:
+    book: Request = {"channel": "book", "symbol": list(natives), **({} if depth is None else {"depth": depth})}
     return {"method": "unsubscribe", "params": book}, {"method": "subscribe", "params": book}
 
 
-def _krakenfutures_again(_parser: Any, native: str, _depth: int | None) -> tuple[Request, ...]:
-    book = {"feed": "book", "product_ids": [native]}
+def _krakenfutures_again(_parser: Any, natives: Sequence[str], _depth: int | None) -> tuple[Request, ...]:
+    book = {"feed": "book", "product_ids": list(natives)}
     return {"event": "unsubscribe", **book}, {"event": "subscribe", **book}
 
 
-def _bitfinex_again(parser: Any, native: str, depth: int | None) -> tuple[Request, ...]:
-    book = {"channel": "book", "symbol": native, "prec": "P0", "freq": "F0"}
-    channel = parser.channel_of("book", native)
-    end = () if channel is None else ({"event": "unsubscribe", "chanId": channel},)
-    return *end, {"event": "subscribe", **book, **({} if depth is None else {"len": depth})}
+def _bitfinex_again(parser: Any, natives: Sequence[str], depth: int | None) -> tuple[Request, ...]:
+    requests: list[Request] = []
+    for native in natives:
+        book = {"channel": "book", "symbol": native, "prec": "P0", "freq": "F0"}
+        if (channel := parser.channel_of("book", native)) is not None:
+            requests.append({"event": "unsubscribe", "chanId": channel})
+        requests.append({"event": "subscribe", **book, **({} if depth is None else {"len": depth})})
+    return tuple(requests)
 
 
-def _gemini_again(_parser: Any, native: str, _depth: int | None) -> tuple[Request, ...]:
-    book = {"subscriptions": [{"name": "l2", "symbols": [native]}]}
+def _gemini_again(_parser: Any, natives: Sequence[str], _depth: int | None) -> tuple[Request, ...]:
+    book = {"subscriptions": [{"name": "l2", "symbols": list(natives)}]}
     return {"type": "unsubscribe", **book}, {"type": "subscribe", **book}
 
 
-def _deribit_again(_parser: Any, native: str, _depth: int | None) -> tuple[Request, ...]:
-    params = {"channels": [f"book.{native}.100ms"]}
+def _deribit_again(_parser: Any, natives: Sequence[str], _depth: int | None) -> tuple[Request, ...]:
+    params = {"channels": [f"book.{native}.100ms" for native in natives]}
     frame = {"jsonrpc": "2.0", "id": 0, "params": params}
     return {**frame, "method": "public/unsubscribe"}, {**frame, "method": "public/subscribe"}
 
 
-def _bybit_again(_parser: Any, native: str, depth: int | None) -> tuple[Request, ...]:
-    args = [f"orderbook.{depth}.{native}"]
+def _bybit_again(_parser: Any, natives: Sequence[str], depth: int | None) -> tuple[Request, ...]:
+    args = [f"orderbook.{depth}.{native}" for native in natives]
     return {"op": "unsubscribe", "args": args}, {"op": "subscribe", "args": args}
 
 
@@ -146,6 +165,11 @@ def _bybit_here(_exchange: Any, client: Any, market: Market) -> bool:
         "spot" if market["spot"] else "option" if market.get("option") else "inverse" if market["inverse"] else "linear"
     )
     return f"/{kind}" in client.url
+
+
+def _bybit_depths(market: Market) -> tuple[int, ...]:
+    """Bybit API v5, "Orderbook" (WebSocket, public); ccxt refuses any other."""
+    return (25, 100) if market.get("option") else (50, 200, 1000)
 
 
 def _kraken_native(market: Market) -> str:
@@ -157,8 +181,10 @@ def _upper(market: Market) -> str:
 
 
 _BINANCE = Dialect(BinanceParser, consecutive=True, rest_levels=1000, here=_binance_here, prepare=_binance_prepare)
-_OKX = Dialect(OkxParser, consecutive=False, again=_okx_again)
-_BYBIT = Dialect(BybitParser, consecutive=False, again=_bybit_again, here=_bybit_here, depths=(50, 200))
+_OKX = Dialect(OkxParser, consecutive=True, again=_okx_again, levels=400, audited=400, sums=False)
+_BYBIT = Dialect(
+    BybitParser, consecutive=False, again=_bybit_again, here=_bybit_here, depths=_bybit_depths, audited=200
+)
 
 DIALECTS: Mapping[str, Dialect] = {
     "binance": _BINANCE,
@@ -169,7 +195,8 @@ DIALECTS: Mapping[str, Dialect] = {
         BitfinexParser,
         consecutive=False,
         again=_bitfinex_again,
-        depths=(25, 100),
+        depths=_always(25, 100),
+        audited=100,
         hello=({"event": "conf", "flags": BITFINEX_FLAGS},),
     ),
     "bitstamp": Dialect(BitstampParser, consecutive=False, rest_levels=1000),
@@ -185,12 +212,16 @@ DIALECTS: Mapping[str, Dialect] = {
         maker=True,
         alone=frozenset({"ticker"}),  # a batch is the channel ticker_batch, every five seconds
     ),
-    "deribit": Dialect(DeribitParser, consecutive=False, again=_deribit_again),
+    "deribit": Dialect(DeribitParser, consecutive=False, again=_deribit_again, audited=1000),
     "gemini": Dialect(
         GeminiParser, consecutive=False, again=_gemini_again, native=_upper, alone=frozenset({"orderbook", "trades"})
     ),
     "kraken": Dialect(
-        KrakenParser, consecutive=True, again=_kraken_again, native=_kraken_native, depths=(10, 25, 100, 500, 1000)
+        KrakenParser,
+        consecutive=True,
+        again=_kraken_again,
+        native=_kraken_native,
+        depths=_always(10, 25, 100, 500, 1000),
     ),
     "krakenfutures": Dialect(KrakenFuturesParser, consecutive=False, again=_krakenfutures_again),
     "okx": _OKX,

@@ -19,18 +19,23 @@ TRADES_LIMIT = 10_000
 """Trades ccxt keeps between two awaits; more would be lost."""
 _WITH_BID_AND_ASK = {"watchTicker": {"name": "ticker"}, "watchTickers": {"name": "ticker"}}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    # without a token 8 messages/s (Coinbase, "WebSocket Rate Limits"); ccxt would send one each `rateLimit` of 34 ms
+    "coinbase": {"ws": {"cost": 5}},
     # fetchTradesMethod: the default are aggregates, whose ids are not those of the socket
     "binance": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "publicGetTrades"},
     "binanceus": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "publicGetTrades"},
     "binanceusdm": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "fapiPublicGetTrades"},
     "binancecoinm": {**_WITH_BID_AND_ASK, "fetchTradesMethod": "dapiPublicGetTrades"},
 }
-"""Where ccxt's own default would lose something."""
+"""Where ccxt's own default would lose something. `ws.cost`: what one message of ours costs of ccxt's rate limit."""
 
 
 @dataclass(frozen=True)
 class CcxtConfig:
-    """What one ccxt exchange follows; `urls` and `options` are merged over ccxt's own. Times in s."""
+    """What one ccxt exchange follows; `urls` and `options` are merged over ccxt's own. Times in s.
+
+    audit_interval  between comparisons of a book with a fresh REST snapshot; 0: none
+    """
 
     exchange: str
     symbols: tuple[str, ...]
@@ -39,6 +44,7 @@ class CcxtConfig:
     book_levels: int = 50
     stall_timeout: float = 20.0
     refresh_interval: float = 60.0
+    audit_interval: float = 300.0
     api_key: str | None = field(default=None, repr=False)
     secret: str | None = field(default=None, repr=False)
     urls: dict[str, Any] = field(default_factory=dict)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection
 
-from collector.book_sync import Summing
+from collector.book_sync import SETTLE_NS, Summing
+from collector.ccxt_source.kept_audit import KeptAudit
 from collector.ccxt_source.seen_line import SeenLine
 from collector.identity import Identity
 from collector.market import Market, Taken
+from collector.wire import RestBook
 from fluxforge.clock import NS
 from fluxforge.events import AnyEvent, BookSnapshot, Heartbeat, ResetReason, Trade
 
@@ -23,6 +25,7 @@ class Follower(Market):
     consecutive  whether trade ids rise by one
     parsed       whether our own parser reads the book, so that it is kept here; else ccxt keeps it, and every
                  BookSnapshot is one update of it
+    levels       levels a side that the stream carries of a book that is kept here; None: all
     sockets      channel → the connection that serves it
     """
 
@@ -35,16 +38,21 @@ class Follower(Market):
         consecutive: bool,
         parsed: bool,
         streamed: bool = True,
+        levels: int | None = None,
         summing: Summing | None = None,
         stall: float = 20.0,
     ) -> None:
         super().__init__(identity, channels, skew, summing=summing, streamed=streamed, stall=stall)
         self.sockets: dict[str, str] = {}
+        self.sync.levels = levels
         if not consecutive:
             self.line = SeenLine(self._new_reset)
         self._parsed = parsed
         self._since = 0
-        self._crossed = self._broken = False
+        self._crossed = self._broken = self._differed = False
+        self._resumed = False
+        self._latest: BookSnapshot | None = None
+        self._audit: KeptAudit | None = None
 
     @property
     def wants_snapshot(self) -> bool:
@@ -52,6 +60,11 @@ class Follower(Market):
         if "orderbook" not in self.sockets:
             return False
         return super().wants_snapshot if self._parsed else self._broken
+
+    def resume(self, trade: Trade) -> None:
+        """Before the first connection: the newest trade that is in the log from an earlier life."""
+        self.line.resume(trade)
+        self._resumed = True
 
     def on_socket(self, channel: str, connection: str, now: int) -> list[AnyEvent]:
         """This socket has brought data of a channel: across a new one nothing may be differenced."""
@@ -68,24 +81,49 @@ class Follower(Market):
             self.identity = identity
             self.sync.reconnect(identity)
             self._books.opened(now / NS)
+            self._latest = self._audit = None
             return self._pass([self._new_reset(ResetReason.RECONNECT, False, "the book's socket is new")], now)
-        if channel == "trades" and again:
+        if channel == "trades" and (again or self._may_have_missed):
             return self.line.reconnect(now, expect_trades=True)
         return []
+
+    @property
+    def _may_have_missed(self) -> bool:
+        """Whether what was fetched for an earlier life may end before the subscription of trades began."""
+        return self._resumed and not self.holding and isinstance(self.line, SeenLine)
 
     def take(self, found: Taken, now: int) -> list[AnyEvent]:
         """What was found of this symbol."""
         if isinstance(found, BookSnapshot) and not self._parsed:
             self._books.heard(now / NS)
             self._broken = False
+            if self._audit is not None:
+                self._audit.update(found)
+            self._latest = found
             self._crossed = bool(found.bids and found.asks) and _best(found.bids) >= _best(found.asks)
             return self.line.take(found, now)
         return super().take(found, now)
 
     def lost(self, reason: ResetReason, now: int, detail: str) -> list[AnyEvent]:
         """Updates of a book that ccxt keeps are missing; it begins anew by itself."""
-        self._now = now
+        self._now, self._audit = now, None
         return self._pass([self._new_reset(reason, False, detail)], now)
+
+    def audit(self) -> bool:
+        """As of a Market; a book that ccxt keeps is compared as it was last copied."""
+        if self._parsed:
+            return super().audit()
+        if self._latest is not None and not self._broken:
+            self._audit = KeptAudit(self._latest)
+        return self._audit is not None
+
+    def answer(self, found: RestBook, now: int) -> list[AnyEvent]:
+        """The REST depth snapshot of an audit."""
+        if self._parsed:
+            return super().answer(found, now)
+        if self._audit is not None:
+            self._audit.answer(found, now)
+        return []
 
     def lost_trades(self, now: int) -> list[AnyEvent]:
         """Trades of this connection may be missing: hold until that is known. Ids that rise by one tell it anyway."""
@@ -98,6 +136,10 @@ class Follower(Market):
             if now - self._since > EXPECT_NS:
                 self.sync.expected = False
             return super().tick(now)
+        if (differing := self._differing(now)) and not self._differed:
+            self._differed = self._broken = True
+            self.sync.counts["mismatches"] += 1
+            return self.lost(ResetReason.MISMATCH, now, f"{differing} levels differ from a fresh snapshot")
         why = ""
         if self._crossed:
             self.sync.counts["crossed"] += 1
@@ -110,6 +152,19 @@ class Follower(Market):
             return []
         self._crossed, self._broken = False, True
         return self.lost(ResetReason.STALE, now, why)
+
+    def _differing(self, now: int) -> int:
+        """Levels of ccxt's book that an audit has found to differ.
+
+        A second time in a row it is not the book: the exchange's stream and REST do not say the same.
+        """
+        if self._audit is None or not self._audit.due(now - SETTLE_NS):
+            return 0
+        differing, self._audit = self._audit.differing(), None
+        self.sync.counts["audits"] += 1
+        self.sync.counts["drifted"] += differing
+        self._differed = self._differed and bool(differing)
+        return differing
 
     def heartbeat(self, now: int, ts: int | None) -> list[AnyEvent]:
         """No heartbeat while events are held back: time must not outrun them. `ts` None: the key runs on our clock."""

@@ -1,10 +1,11 @@
-"""What has to happen now and then beside the sockets: watchdogs, heartbeats, refreshes."""
+"""What has to happen now and then beside the sockets: watchdogs, heartbeats, refreshes, audits."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from math import inf
 
 from collector.ccxt_source.exchange import CcxtConfig
 from collector.ccxt_source.follower import Follower
@@ -24,7 +25,7 @@ TICK_S = 0.25
 
 
 class Housekeeping:
-    """One for each session; `followers` by symbol."""
+    """One for each session; `followers` by symbol; `audit` compares a book with a fresh snapshot, None: never."""
 
     def __init__(
         self,
@@ -39,10 +40,11 @@ class Housekeeping:
         clock: Clock,
         publish: Callable[[Follower, list[AnyEvent], int], None],
         resync: Resync,
+        audit: Callable[[Follower], None] | None,
     ) -> None:
         self._tap, self._followers, self._config = tap, followers, config
         self._outlet, self._pipeline, self._skew, self._clock = outlet, pipeline, skew, clock
-        self._publish, self._resync, self._silence = publish, resync, silence
+        self._publish, self._resync, self._silence, self._audit = publish, resync, silence, audit
         self._by_key = {follower.key: follower for follower in followers.values()}
         self._lines: dict[str, Patience] = {}
 
@@ -63,7 +65,7 @@ class Housekeeping:
     async def run(self) -> None:
         """Until cancelled."""
         ticked = self._clock.monotonic()
-        refreshed = dict.fromkeys(self._by_key, ticked)
+        due = schedule(self._by_key, ticked, self._config.refresh_interval, self._config.audit_interval)
         while True:
             await asyncio.sleep(TICK_S)
             mono, now = self._clock.monotonic(), self._clock.now()
@@ -73,7 +75,7 @@ class Housekeeping:
                 self._heartbeats(mono, now)
                 if mono - ticked >= 1.0:
                     ticked = mono
-                    self._tick(mono, now, refreshed)
+                    self._tick(mono, now, due)
             except Exception:  # the sockets go on whatever this trips over
                 _log.exception("%s: housekeeping failed", self._config.exchange)
 
@@ -92,7 +94,7 @@ class Housekeeping:
             if self._sound(follower, mono):
                 self._publish(follower, follower.heartbeat(now, ts), now)
 
-    def _tick(self, mono: float, now: int, refreshed: dict[str, float]) -> None:
+    def _tick(self, mono: float, now: int, due: dict[str, tuple[float, float]]) -> None:
         for key, follower in self._by_key.items():
             if self._alive(follower):
                 self._publish(follower, follower.tick(now), now)
@@ -102,9 +104,14 @@ class Housekeeping:
                 self._resync.kept(follower)
             if key in self._pipeline.shedding and self._pipeline.has_room:
                 self._publish(follower, follower.restate(now, refresh=False), now)
-            if mono - refreshed[key] >= self._config.refresh_interval:
-                refreshed[key] = mono
+            refresh, audit = due[key]
+            if mono >= refresh:
+                refresh = mono + self._config.refresh_interval
                 self._publish(follower, follower.restate(now, refresh=True), now)
+            if mono >= audit and self._audit is not None:
+                audit = mono + self._config.audit_interval
+                self._audit(follower)
+            due[key] = (refresh, audit)
 
     def _alive(self, follower: Follower) -> bool:
         """Whether the book's socket stands: without one nothing of it can be stale."""
@@ -136,3 +143,13 @@ class Housekeeping:
         """The socket waits while the log cannot take more."""
         await self._pipeline.room()
         return await receive()  # type: ignore[misc]
+
+
+def schedule(keys: Collection[str], mono: float, refresh: float, audit: float) -> dict[str, tuple[float, float]]:
+    """When each key is first restated and audited, from `mono` on, by their intervals (s); no audit without one.
+
+    Audits are spread over the second half of their interval.
+    """
+    return {
+        key: (mono + refresh, mono + audit * (1 + at / len(keys)) / 2 if audit else inf) for at, key in enumerate(keys)
+    }

@@ -17,7 +17,6 @@ from collector.ccxt_source.follower import Follower
 from collector.ccxt_source.structures import trade_of
 from collector.fetches import Fetches, hold_until
 from collector.levels import pack
-from collector.trade_line import TradeLine
 from collector.wire import RestBook
 from collector.wire.head import Head
 from fluxforge.clock import MS, Clock
@@ -25,6 +24,8 @@ from fluxforge.events import AnyEvent, Trade
 
 _log = logging.getLogger(__name__)
 
+CACHED_S = 2.0
+"""An audit begins this long before its request: answers may come from a cache."""
 PAGE = 1_000
 PAGES = 5
 _FAILURES = (ccxt.BaseError, OSError, TimeoutError, ValueError, TypeError, LookupError, ArithmeticError)
@@ -34,6 +35,8 @@ class Repairs:
     """At most one fetch of each kind per symbol.
 
     levels   of a depth snapshot
+    audited  of one that an audit compares; None: as many as the exchange gives
+    numbered whether the number of a REST book is one of the stream's
     head     makes a symbol's events
     publish  takes a follower, its events and the time (ns)
     maker    whether the exchange's REST trades, and so ccxt's, name the maker's side
@@ -45,11 +48,14 @@ class Repairs:
         clock: Clock,
         *,
         levels: int,
+        audited: int | None,
+        numbered: bool,
         head: Callable[[Follower], Head],
         publish: Callable[[Follower, list[AnyEvent], int], None],
         maker: bool = False,
     ) -> None:
         self._exchange, self._clock, self._levels, self._maker = exchange, clock, levels, maker
+        self._audited, self._numbered = audited, numbered
         self._head, self._publish = head, publish
         self._fetches = Fetches(exchange.id)
 
@@ -60,6 +66,10 @@ class Repairs:
     def trades(self, follower: Follower) -> None:
         """Fetch the trades that a symbol holds its events for."""
         self._fetches.start("trades", follower.key, partial(self._fetch_trades, follower))
+
+    def audit(self, follower: Follower) -> None:
+        """Compare a symbol's book with a fresh REST snapshot."""
+        self._fetches.start("audit", follower.key, partial(self._audit, follower))
 
     def give_up(self, follower: Follower, why: str, trades: Sequence[Trade] = ()) -> None:
         """Let what is held go, behind a Reset that says why trades are missing."""
@@ -83,6 +93,20 @@ class Repairs:
                 _log.warning("%s: no depth snapshot of %s yet: %r", self._exchange.id, follower.key, error)
             if follower.wants_snapshot:
                 await asyncio.sleep(backoff.next())
+
+    async def _audit(self, follower: Follower) -> None:
+        if not follower.audit():
+            return
+        if not self._numbered:
+            await asyncio.sleep(CACHED_S)
+        try:
+            async with self._fetches.books_gate:
+                book = await self._exchange.fetch_order_book(follower.identity["symbol"], self._audited)
+            found = _rest_book(book, self._audited or 1)
+            now = self._clock.now()
+            self._publish(follower, follower.answer(found if self._numbered else found._replace(seq=None), now), now)
+        except _FAILURES as error:
+            _log.info("%s: no snapshot to compare %s with: %r", self._exchange.id, follower.key, error)
 
     async def _fetch_trades(self, follower: Follower) -> None:
         if not self._exchange.has.get("fetchTrades"):
@@ -131,20 +155,14 @@ class Repairs:
             if not new:
                 break
             since = max(trade.ts or 0 for trade in page)
-        return self._sorted(follower, list(found.values()))
+        return follower.line.ordered(list(found.values()))
 
     def _parsed(self, follower: Follower, records: Sequence[Any]) -> list[Trade]:
         head, now = self._head(follower), self._clock.now()
         trades = [trade_of(head, record, now, backfilled=True) for record in records]
         if self._maker:
             trades = [msgspec.structs.replace(trade, side=-trade.side) for trade in trades]
-        return self._sorted(follower, trades)
-
-    @staticmethod
-    def _sorted(follower: Follower, trades: list[Trade]) -> list[Trade]:
-        if isinstance(follower.line, TradeLine):
-            return sorted(trades, key=lambda trade: int(trade.id))
-        return sorted(trades, key=lambda trade: trade.ts or 0)
+        return follower.line.ordered(trades)
 
 
 def _rest_book(book: Any, limit: int) -> RestBook:

@@ -65,13 +65,22 @@ class SeenLine(TradeLine):
     def reconnect(self, now: int, *, expect_trades: bool) -> list[AnyEvent]:
         """A new connection. Where trades are followed and one was seen before, hold until the missed ones are here."""
         if self.held_since is None and expect_trades and self._seen:
-            self.held_since, self._reconnected = now, True
+            self.held_since = now
             return []
         return super().reconnect(now, expect_trades=expect_trades)
 
+    def ordered(self, trades: Sequence[Trade]) -> list[Trade]:
+        """As `fill` takes them; ids say nothing of the order."""
+        return sorted(trades, key=lambda trade: trade.ts or 0)
+
     def fill(self, trades: Sequence[Trade]) -> list[AnyEvent] | None:
-        """The trades fetched, oldest first; None where they do not reach back to a known one."""
-        missed = self._after_known(trades)
+        """The trades fetched, oldest first.
+
+        None where they do not reach back to a known one or not up to the first live one: fetch again.
+        """
+        missed, live = self._after_known(trades), self._first_live()
+        if missed is not None and live and all(trade.id != live for trade in missed):
+            missed = None
         return None if missed is None else self._settle(missed, incomplete=False, detail="missed trades fetched")
 
     def give_up(self, why: str, trades: Sequence[Trade] = ()) -> list[AnyEvent]:
@@ -84,13 +93,18 @@ class SeenLine(TradeLine):
         new = [trade for trade in trades if (self.last_ts or 0) < (trade.ts or 0) < first_live]
         return self._settle(new, incomplete=True, detail=f"of the missed trades fetched: {why}")
 
+    def _first_live(self) -> str:
+        """Id of the first live trade that is held and not known from before; empty where there is none."""
+        held = (event.id for event in self._held if isinstance(event, Trade))
+        return next((id_ for id_ in held if id_ not in self._seen), "")
+
     def _after_known(self, trades: Sequence[Trade]) -> Sequence[Trade] | None:
-        known = [at for at, trade in enumerate(trades) if trade.id and trade.id in self._seen]
+        known = [at for at, trade in enumerate(trades) if trade.id in self._seen]
         return trades[known[-1] + 1 :] if known else None
 
     def _settle(self, fetched: Sequence[Trade], *, incomplete: bool, detail: str) -> list[AnyEvent]:
         held = [event for event in self._held if not isinstance(event, Void)]
-        self._held, self.held_since, self._reconnected = [], None, False
+        self._held, self.held_since = [], None
         merged = merge(fetched, held)
         backfilled = sum(isinstance(event, Trade) and event.backfilled for event in merged)
         self.counts["backfilled"] += backfilled

@@ -40,6 +40,7 @@ CHANNELS: Mapping[type, str] = {
     BookDelta: "orderbook",
     BookSnapshot: "orderbook",
     Trade: "trades",
+    Void: "trades",
     Ticker: "ticker",
 }
 _UNUSABLE = (ValueError, TypeError, LookupError, ArithmeticError, msgspec.MsgspecError)
@@ -50,6 +51,7 @@ class Session:
 
     dialect  how we read its frames ourselves; None leaves them to ccxt
     sampled  whether the exchange sends whole books only, see `capabilities`
+    resume   the last trades in the log from an earlier life of this collector, by key
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class Session:
         pipeline: Pipeline,
         stats: Stats,
         clock: Clock,
+        resume: Mapping[str, Trade] | None = None,
     ) -> None:
         self._markets, self._channels, self._config, self._dialect = markets, channels, config, dialect
+        self._plan = plan
         self._exchange, self._outlet, self._stats, self._clock = exchange, outlet, stats, clock
         self._labels = ("ccxt", config.exchange)
         self._skew = Skew()
@@ -76,14 +80,21 @@ class Session:
         if dialect is not None:
             dialect.prepare(exchange)
         self.followers = {symbol: self._new_follower(symbol, market) for symbol, market in markets.items()}
+        for follower in self.followers.values():
+            if resume and follower.key in resume:
+                follower.resume(resume[follower.key])
         self._silence = Silence((follower.key for follower in self.followers.values()), clock.now())
         self._subscriptions = Subscriptions(exchange, plan, self._failed)
         levels, maker = (dialect.rest_levels, dialect.maker) if dialect else (0, False)
-        self._repairs = Repairs(exchange, clock, levels=levels, head=self._rest_head, publish=self.publish, maker=maker)
-        self._resync = Resync(self.tap, dialect, plan.depth, self._repairs, clock, stats, config)
+        audited = dialect.audited if dialect else None
+        self._repairs = Repairs(
+            exchange, clock, levels=levels, audited=audited, numbered=bool(levels), head=self._rest_head,
+            publish=self.publish, maker=maker,
+        )  # fmt: skip
+        self._resync = Resync(exchange, self.tap, dialect, plan, self._repairs, clock, stats, config)
         self._housekeeping = Housekeeping(
             self.tap, self.followers, config, outlet=outlet, pipeline=pipeline, silence=self._silence, skew=self._skew,
-            clock=clock, publish=self.publish, resync=self._resync,
+            clock=clock, publish=self.publish, resync=self._resync, audit=self._auditing(sampled),
         )  # fmt: skip
         for follower in self.followers.values():
             pipeline.ledger.expect(follower.identity, clock.now())
@@ -145,18 +156,19 @@ class Session:
         if line.parser is None:
             return False
         frame = data.encode() if isinstance(data, str) else data
+        skipped = line.parser.skipped.total()
         try:
             found = line.parser.parse(frame, now)
         except FrameError as error:
             self._stats.add(metrics.BAD_FRAMES, *self._labels)
             _log.warning("%s", error)
             return True
-        ours = bool(found)
+        ours = bool(found) or line.parser.skipped.total() == skipped
         past: list[Trade] = []
         for each in found:
             if isinstance(each, Trade) and each.backfilled:
                 past.append(each)
-            elif type(each) in CHANNELS or isinstance(each, Checksum | Void):
+            elif type(each) in CHANNELS or isinstance(each, Checksum):
                 self._found(line, each, now)
             elif isinstance(each, Gap):
                 self._gap(line, each, now)
@@ -281,6 +293,11 @@ class Session:
     def _rest_head(self, follower: Follower) -> Head:
         return Head(**follower.identity, skew=self._skew)
 
+    def _auditing(self, sampled: bool) -> Callable[[Follower], None] | None:
+        """Not where the exchange sends whole books: each is the truth."""
+        able = "orderbook" in self._channels and self._exchange.has.get("fetchOrderBook") and not sampled
+        return self._repairs.audit if able else None
+
     def _new_follower(self, symbol: str, market: Mapping[str, Any]) -> Follower:
         dialect = self._dialect
         return Follower(
@@ -297,6 +314,7 @@ class Session:
             consecutive=dialect is not None and dialect.consecutive,
             parsed=dialect is not None,
             streamed=dialect is None or not dialect.rest_levels,
+            levels=(self._plan.depth(market) or dialect.levels) if dialect else None,
             summing=dialect.summing if dialect else None,
             stall=self._config.stall_timeout,
         )

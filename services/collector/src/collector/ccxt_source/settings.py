@@ -18,6 +18,7 @@ def ccxt_config(name: str, section: CcxtExchange, settings: Settings) -> CcxtCon
         book_levels=section.book_levels,
         stall_timeout=settings.collector.stall_timeout,
         refresh_interval=settings.collector.refresh_interval,
+        audit_interval=settings.collector.audit_interval,
         api_key=_clear(section.api_key),
         secret=_clear(section.secret),
         urls=section.urls,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +31,22 @@ def channels_of(exchange: Any, wanted: Iterable[str]) -> list[str]:
     return able
 
 
+def _default(_market: Mapping[str, Any]) -> int | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How to call: `batch` symbols at once; `alone`: channels that are always called one by one; `depth` of books."""
+    """How to call.
+
+    batch  symbols at once
+    alone  channels that are always called one by one
+    depth  levels to ask for of a market's book; None: the exchange's default
+    """
 
     batch: int
     alone: frozenset[str] = frozenset()
-    depth: int | None = None
+    depth: Callable[[Mapping[str, Any]], int | None] = _default
 
 
 class Subscriptions:
@@ -112,7 +121,8 @@ class Subscriptions:
         return gone
 
     async def _watch(self, channel: str, symbols: list[str]) -> None:
-        exchange, depth = self._exchange, self._plan.depth if channel == "orderbook" else None
+        exchange = self._exchange
+        depth = self._plan.depth(exchange.markets[symbols[0]]) if channel == "orderbook" else None
         arguments = () if depth is None else (depth,)
         alone = channel in self._plan.alone or not exchange.has.get(MANY[channel])
         if alone or (len(symbols) == 1 and exchange.has.get(ONE[channel])):

@@ -72,7 +72,10 @@ class BinanceParser(WireParser):
         return symbol
 
     def _parse(self, frame: bytes, capture_ts: int) -> Sequence[Found]:
-        record: bytes = bytes(messages.decode_envelope(frame).data) or frame
+        envelope = messages.decode_envelope(frame)
+        record: bytes = bytes(envelope.data) or frame
+        if envelope.stream.endswith("@bookTicker"):
+            return self._book_ticker(record, capture_ts)  # the one record that spot does not name itself
         kind = self._kind(record)
         if not isinstance(kind, str):
             return (kind,)

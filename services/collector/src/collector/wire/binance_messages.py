@@ -27,6 +27,7 @@ class Snapshot(msgspec.Struct, gc=False):
 class Envelope(msgspec.Struct, gc=False):
     """A frame of a combined stream; `data` is empty for a bare one."""
 
+    stream: str = ""
     data: msgspec.Raw = msgspec.Raw()
 
 

@@ -22,7 +22,13 @@ from fluxforge.errors import FrameError, UnknownSymbol
 from fluxforge.events import Trade
 
 TAKER = {"BUY": -1, "SELL": 1}
-"""`side` is the maker's."""
+"""`side` is the maker's, the taker's is the other.
+
+Coinbase's page of the channel does not say whose it is. Of the matching engine's trades its Exchange API does: the side
+of the maker's order, so that a buy is a down-tick (docs.cdp.coinbase.com/api-reference/exchange-api/rest-api/products,
+"Get product trades"). NautilusTrader reads Advanced Trade alike (nautilus_coinbase, `coinbase_side_to_aggressor`); ccxt
+hands the field on as it is.
+"""
 
 Levels = dict[float, float]
 _BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, UnknownSymbol, ValueError, OverflowError)

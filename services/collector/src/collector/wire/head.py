@@ -121,9 +121,9 @@ class Head:
         quote_volume: float | None = None,
     ) -> Ticker:
         """Best prices and 24 h statistics. Raises ValueError for a number that is infinite or none at all."""
-        for number in (bid, bid_size, ask, ask_size, last, open, high, low, volume, quote_volume):
-            if number is not None and not isfinite(number):
-                raise ValueError(f"ticker of {self.native}: {number}")
+        numbers = (bid, bid_size, ask, ask_size, last, open, high, low, volume, quote_volume)
+        if not isfinite(sum(filter(None, numbers))):  # what is not finite stays so in a sum
+            raise ValueError(f"ticker of {self.native}: {numbers}")
         return Ticker(
             exchange=self.exchange,
             symbol=self.symbol,

@@ -1,25 +1,28 @@
 """OKX v5 public channels: books, trades, tickers.
 
-Source: OKX API guide v5, "WebSocket / Order book channel", "Trades channel", "Tickers channel", "Checksum". Times are
-ms since 1970 UTC as text, prices and sizes decimal text; the sizes of derivatives count contracts.
+Sources: OKX API guide v5, "WebSocket / Order book channel", "Trades channel", "Tickers channel", "Checksum"; OKX help
+centre, "OKX Order Book Channels Checksum Field Deprecation" (21 May 2026): from 23 June 2026 on the field is there and
+always 0. Times are ms since 1970 UTC as text, prices and sizes decimal text; the sizes of derivatives count contracts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 from zlib import crc32
 
 import msgspec
 
-from collector.wire import Beat, Checksum, Found, Gap, Reply, Texts, WireParser
+from collector.wire import Beat, Checksum, Found, Gap, Reply, Texts, Void, WireParser
 from collector.wire.fields import MAX, SIDES, Id, Millis, number, pack_texts, prices_and_sizes
 from fluxforge.clock import MS
 
 SNAPSHOTS = frozenset({"books5", "bbo-tbt"})
 """Channels whose every message is a whole, short book."""
 BOOKS = frozenset({"books", "books-l2-tbt", "books50-l2-tbt"}) | SNAPSHOTS
+MAX_FILLS = 100_000
+"""A count of more than this is no count."""
 
 Levels = list[list[str]]
 """Price, size, "0", number of orders."""
@@ -50,11 +53,12 @@ class _Book(msgspec.Struct, gc=False, rename="camel"):
 
 class _Trade(msgspec.Struct, gc=False, rename="camel"):
     inst_id: str
-    trade_id: str
+    trade_id: Id
     px: float
     sz: float
     side: str
     ts: Millis
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_FILLS)] = 1
     seq_id: Id | None = None
 
 
@@ -71,7 +75,7 @@ class _Ticker(msgspec.Struct, gc=False, rename="camel"):
     high24h: str = ""
     low24h: str = ""
     vol24h: str = ""
-    vol_ccy24h: str = ""
+    vol_ccy24h: str = msgspec.field(name="volCcy24h", default="")
 
 
 _decode_frame = msgspec.json.Decoder(_Frame).decode
@@ -82,9 +86,16 @@ _decode_ticker = msgspec.json.Decoder(_Ticker, strict=False).decode
 
 
 class OkxParser(WireParser):
-    """okx, okxus and myokx speak alike; the text frame `pong` is a Beat."""
+    """okx, okxus and myokx speak alike; the text frame `pong` is a Beat.
+
+    A book has checksums if its snapshot has one other than 0: without, what came before the first is not known as text.
+    """
 
     checksum_levels = 25
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._summed: set[str] = set()
 
     @staticmethod
     def checksum(bids: Texts, asks: Texts) -> int:
@@ -145,6 +156,7 @@ class OkxParser(WireParser):
             bids, asks = pack_texts(book.bids), pack_texts(book.asks)
             if whole:
                 found.append(head.snapshot(capture_ts, book.ts * MS, book.seq_id, bids, asks))
+                (self._summed.add if book.checksum else self._summed.discard)(arg.inst_id)
             elif book.seq_id is not None and book.seq_id == book.prev_seq_id and not bids and not asks:
                 found.append(Beat(book.ts * MS))
                 continue
@@ -153,9 +165,9 @@ class OkxParser(WireParser):
                     found.append(Gap(f"ids start over: {book.seq_id} after {book.prev_seq_id}", arg.inst_id))
                 first = None if book.prev_seq_id is None else book.prev_seq_id + 1
                 found.append(head.delta(capture_ts, book.ts * MS, book.seq_id, bids, asks, first))
-            if book.checksum:
+            if arg.inst_id in self._summed:
                 bid_texts, ask_texts = prices_and_sizes(book.bids), prices_and_sizes(book.asks)
-                found.append(Checksum(arg.inst_id, book.checksum, bid_texts, ask_texts))
+                found.append(Checksum(arg.inst_id, book.checksum or None, bid_texts, ask_texts))
         return found
 
     def _trades(self, data: msgspec.Raw, capture_ts: int) -> Sequence[Found]:
@@ -164,17 +176,18 @@ class OkxParser(WireParser):
         {"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","tradeId":"130639474",
          "px":"42219.9","sz":"0.12060306","side":"buy","ts":"1630048897897","count":"3","seqId":1234}]}
 
-        One record may join the fills of one taker at one price; its id is the last fill's, so ids skip.
+        One record may join the fills of one taker at one price: `count` of them, whose last id it has.
         """
-        found = []
+        found: list[Found] = []
         for record in _decode_records(data):
             msg = _decode_trade(record)
+            found += [Void(msg.inst_id, number) for number in range(msg.trade_id - msg.count + 1, msg.trade_id)]
             found.append(
                 self.head(msg.inst_id).trade(
                     capture_ts,
                     msg.ts * MS,
                     msg.seq_id,
-                    msg.trade_id,
+                    str(msg.trade_id),
                     msg.px,
                     msg.sz,
                     SIDES.get(msg.side, 0),

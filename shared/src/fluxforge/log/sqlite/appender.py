@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict, deque
 
 from fluxforge.clock import MS, Clock
@@ -14,7 +13,8 @@ from fluxforge.log.sqlite.store import Store
 from fluxforge.log.sqlite.topics import Router, Row, Topics
 from fluxforge.log.sqlite.write import append
 
-LINGER_SECONDS = 0.01
+LINGER_SECONDS, LINGER_RECORDS = 0.1, 500
+"""A commit waits for so many records, or so long: it takes half a millisecond of CPU, whatever it holds."""
 BATCH_RECORDS = 4000
 QUEUE_RECORDS = 100_000
 QUEUE_BYTES = 64 * 1024 * 1024
@@ -22,7 +22,7 @@ RETRY_SECONDS = 0.5
 
 
 class SqliteAppender:
-    """`append` only queues; a thread stores what is queued in one transaction every few milliseconds.
+    """`append` only queues; a thread stores what is queued, a transaction for all that has come together.
 
     While storing fails, `append` and `flush` raise why and the record in hand is not taken; what was queued stays
     queued and is tried again, so nothing is lost as long as the process lives.
@@ -35,7 +35,7 @@ class SqliteAppender:
         self._queue: deque[tuple[int, Row]] = deque()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._wake = threading.Event()
+        self._wake, self._enough = threading.Event(), threading.Event()
         self._appended = self._stored = self._queued_bytes = 0
         self._waiting = 0
         self._error: FluxForgeError | None = None
@@ -57,11 +57,14 @@ class SqliteAppender:
             self._queue.append((part, row))
             self._queued_bytes += len(row[2])
             self._appended += 1
-        if not self._wake.is_set():
+            waiting = len(self._queue)
+        if waiting == 1:
             self._wake.set()
+        elif waiting == LINGER_RECORDS:
+            self._enough.set()
 
     def _wait_for_room(self) -> None:
-        self._wake.set()
+        self._hurry()
         roomy = self._changed.wait_for(
             lambda: self._error or (len(self._queue) < QUEUE_RECORDS and self._queued_bytes < QUEUE_BYTES), 30.0
         )
@@ -79,7 +82,7 @@ class SqliteAppender:
         with self._lock:
             goal, failures = self._appended, self._failures
             self._waiting += 1
-            self._wake.set()
+            self._hurry()
             try:
                 self._changed.wait_for(lambda: self._stored >= goal or self._failures > failures, timeout)
             finally:
@@ -98,28 +101,29 @@ class SqliteAppender:
             self.flush()
         finally:
             self._closing = True
-            self._wake.set()
+            self._hurry()
             self._thread.join()
             self._store.close()
 
+    def _hurry(self) -> None:
+        """Store what is queued now."""
+        self._enough.set()
+        self._wake.set()
+
     def _run(self) -> None:
-        batch: list[tuple[int, Row]] = []
-        while True:
-            self._wake.wait()
-            if not self._waiting and not self._closing and len(self._queue) < BATCH_RECORDS:
-                time.sleep(LINGER_SECONDS)
+        while self._queue or not self._closing:
+            if not self._queue:
+                self._wake.wait()
+            if not self._waiting and not self._closing and len(self._queue) < LINGER_RECORDS:
+                self._enough.wait(LINGER_SECONDS)
             self._wake.clear()
-            while self._queue or batch:
-                batch = batch or self._take()
-                if self._store_batch(batch):
-                    batch = []
-                elif self._closing:
+            self._enough.clear()
+            batch = self._take()
+            while batch and not self._store_batch(batch):
+                if self._closing:
                     return
-                else:
-                    self._wake.wait(RETRY_SECONDS)
-                    self._wake.clear()
-            if self._closing:
-                return
+                self._enough.wait(RETRY_SECONDS)
+                self._enough.clear()
 
     def _take(self) -> list[tuple[int, Row]]:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from fluxforge.log.sqlite.topics import Row
 
@@ -12,18 +13,22 @@ SPAN_BYTES = 1024 * 1024
 HOUR_MS = 3_600_000
 RECORD_BYTES = 24
 """What a record takes beside its key, value and headers."""
+ROWS_PER_INSERT = 50
+_ONE = "(?,?,?,?,?)"
+_MANY = ",".join([_ONE] * ROWS_PER_INSERT)
 
 
 def append(db: sqlite3.Connection, rows: Mapping[int, Sequence[Row]], now_ms: int) -> None:
     """Append `rows`, by part, in order; a row without a timestamp gets `now_ms`."""
     for part, part_rows in rows.items():
-        name, next_offset = db.execute("SELECT topic, next FROM part WHERE id=?", (part,)).fetchone()
-        retention_ms, compact = db.execute("SELECT retention_ms, compact FROM topic WHERE name=?", (name,)).fetchone()
+        next_offset, retention_ms, compact = db.execute(
+            "SELECT next, retention_ms, compact FROM part JOIN topic ON name=topic WHERE id=?", (part,)
+        ).fetchone()
         stored = [
             (offset, now_ms if ts is None else ts, key, value, headers)
             for offset, (ts, key, value, headers) in enumerate(part_rows, next_offset)
         ]
-        db.executemany(f"INSERT INTO r{part} VALUES (?,?,?,?,?)", stored)  # noqa: S608
+        _insert(db, part, stored)
         if compact:
             _drop_older(db, part, stored)
             size = 0
@@ -33,6 +38,15 @@ def append(db: sqlite3.Connection, rows: Mapping[int, Sequence[Row]], now_ms: in
 
 
 _Stored = tuple[int, int, bytes | None, bytes, bytes | None]
+
+
+def _insert(db: sqlite3.Connection, part: int, rows: Sequence[_Stored]) -> None:
+    """Many rows a statement: each step gives the GIL away, and a busy thread beside us is slow to give it back."""
+    full = len(rows) - len(rows) % ROWS_PER_INSERT
+    for at in range(0, full, ROWS_PER_INSERT):
+        chunk = list(chain.from_iterable(rows[at : at + ROWS_PER_INSERT]))
+        db.execute(f"INSERT INTO r{part} VALUES {_MANY}", chunk)  # noqa: S608
+    db.executemany(f"INSERT INTO r{part} VALUES {_ONE}", rows[full:])  # noqa: S608
 
 
 def _index(db: sqlite3.Connection, part: int, rows: Sequence[_Stored], now_ms: int, age_ms: int) -> int:
