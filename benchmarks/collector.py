@@ -5,8 +5,8 @@ most of the cost is waking up, and a whole `python -m collector` is measured, wi
 CPU is user + system of each side's whole process. Rounds go A B C A B C…; at a pace all sides run at the same time.
 
 A bare socket is aiohttp's, awaited for each message, or picows', which calls back and is what our collector is on;
-both load each message by orjson and drop it. Ratios to a bare socket are to the cheaper one where none is named; native_bare_ratio is at 200 messages/s.
-A ratio is ours by the other's.
+both load each message by orjson and drop it. Ratios are ours by the other's, and to the cheaper bare socket where none
+is named; native_bare_ratio is at 200 messages/s.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def tables(found: Found, wires: Mapping[str, Wire]) -> None:
             ("whole processes", "messages/s", "% of a core", "µs/message", "× aiohttp", "× picows", "RSS, MB"),
             [
                 (
-                    name if ours(name) else f"bare {name}",
+                    label(name),
                     side.messages / side.seconds,
                     side.share,
                     side.micros,
@@ -279,6 +279,11 @@ def floor(cost: Cost) -> float:
 def ours(name: str) -> bool:
     """Whether a paced side is a collector."""
     return name.partition(",")[0] not in LIBRARIES
+
+
+def label(name: str) -> str:
+    """A paced side's name for a reader."""
+    return name if ours(name) else f"bare {name}"
 
 
 def beside(name: str, library: str, sides: Mapping[str, Paced]) -> float:
@@ -304,7 +309,7 @@ def figures(found: Found) -> dict[str, Any]:
     values["cryptofeed_okx_ratio"] = ratio(peers["okx"], "ours", "cryptofeed")
     for rate, sides in found.paced.items():
         for name, side in sides.items():
-            key = f"{name.replace(', ', '_')}_{rate}"
+            key = f"{label(name).replace(', ', '_').replace(' ', '_')}_{rate}"
             values[f"{key}_core_percent"] = side.share
             if ours(name):
                 values |= {f"{key}_{library}_ratio": beside(name, library, sides) for library in LIBRARIES}

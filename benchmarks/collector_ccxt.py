@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ccxt.pro
-from benchmarks.collector_sides import Nowhere, until
+from benchmarks.collector_bare import until
+from benchmarks.collector_sides import Nowhere
 from benchmarks.collector_wire import Wire, books_and_trades, read
 
 from collector.ccxt_source.dialects import DIALECTS

@@ -101,7 +101,7 @@ def running(url: str, folder: Path, rate: int) -> Iterator[dict[str, subprocess.
         for side in SIDES:
             milliseconds = BATCH_MS if side.endswith("batched") else 0
             if (library := side.partition(",")[0]) in LIBRARIES:
-                words = ["benchmarks.collector_sides", "follow", library, f"{port}/{milliseconds}"]
+                words = ["benchmarks.collector_bare", library, port, str(milliseconds)]
             else:
                 config = folder / f"{name_of(side)}.yaml"
                 config.write_text(json.dumps(settings(side, rate, url, folder, milliseconds)))

@@ -12,7 +12,6 @@ before it left out.
     native    the same, to the embedded log
     parse     the collector's parser on the same frames, without a socket
     handle    all that the collector does with a frame, without a socket and a log
-    follow    a bare socket at a market's own pace, for ever; FILE is aiohttp or picows, PORT `port/ms between reads`
 """
 
 from __future__ import annotations
@@ -23,22 +22,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine
-from socket import SO_RCVLOWAT, SOL_SOCKET
 from typing import Any
 
 import aiohttp
-import orjson
-from benchmarks.collector_wire import CHANNELS, GO, Wire, read
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from benchmarks.collector_bare import WITHIN_S, bare, go, picows, until, venue_of
+from benchmarks.collector_wire import CHANNELS, Wire, read
 
 from collector.feed import Feed, NativeConfig
 from collector.native import NativeCollector
 from collector.pipeline import Pipeline
 from collector.skew import Skew
 from collector.stats import Stats
-from collector.venue import TradePages, Venue
-from collector.venues.binance import Binance
-from collector.venues.coinbase import Coinbase
+from collector.venue import TradePages
 from collector.wire import RestBook
 from collector.wire.binance import rest_book
 from fluxforge import metrics
@@ -47,10 +42,6 @@ from fluxforge.log import Appender, Output, open_log
 from fluxforge.topics import Topics
 
 PARTITIONS = 4
-WITHIN_S = 60.0
-FOLLOWED = ("BTCUSDT", "ETHUSDT")
-MARK = 256 * 1024
-"""Bytes that wake a socket which is read in batches, and of picows' buffer."""
 CHUNK = 1000
 """Frames handled between two visits to the pipeline, where there is no socket."""
 
@@ -87,43 +78,8 @@ class Answers:
         raise TimeoutError("no trade of these frames is missing")
 
 
-def venue_of(exchange: str, port: int) -> Venue:
-    """The exchange on this machine."""
-    rest, ws = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
-    return Coinbase(rest=rest, ws=ws) if exchange == "coinbase" else Binance(exchange, rest=rest, ws=ws)
-
-
 def config_of(wire: Wire, port: int) -> NativeConfig:
     return NativeConfig(venue_of(wire.exchange, port), (wire.symbol,), CHANNELS, "bench")
-
-
-async def bare(wire: Wire, port: int) -> dict[str, float]:
-    """The floor."""
-    count, total, started = 0, len(wire.frames), time.process_time()
-    async with aiohttp.ClientSession() as http, _subscribed(http, venue_of(wire.exchange, port), wire.native) as socket:
-        while count < total:
-            if count == wire.head:
-                started = time.process_time()
-                await go(http, port)
-            message = await socket.receive()
-            orjson.loads(message.data)
-            count += 1
-        spent = time.process_time() - started
-    return {"frames": total - wire.head, "cpu": spent}
-
-
-async def picows(wire: Wire, port: int) -> dict[str, float]:
-    """The floor on the library that our collector is on."""
-    listener, total = Loads(), len(wire.frames)
-    async with aiohttp.ClientSession() as http, asyncio.timeout(WITHIN_S):
-        transport = await _listen(listener, venue_of(wire.exchange, port), wire.native)
-        await until(lambda: listener.count >= wire.head)
-        started = time.process_time()
-        await go(http, port)
-        await until(lambda: listener.count >= total)
-        spent = time.process_time() - started
-        transport.disconnect()
-    return {"frames": total - wire.head, "cpu": spent}
 
 
 async def unlogged(wire: Wire, port: int) -> dict[str, float]:
@@ -132,7 +88,7 @@ async def unlogged(wire: Wire, port: int) -> dict[str, float]:
 
 
 async def native(wire: Wire, port: int) -> dict[str, float]:
-    """The collector as it is shipped, with its log."""
+    """The collector with its log."""
     with tempfile.TemporaryDirectory(prefix="fluxforge-bench-") as folder:
         log = open_log(f"sqlite:///{folder}/raw.db")
         log.create(Topics().specs(PARTITIONS))
@@ -213,20 +169,8 @@ async def handle(wire: Wire, _port: int) -> dict[str, float]:
     return {"frames": len(frames), "cpu": spent}
 
 
-async def until(reached: Callable[[], bool]) -> None:
-    """Look now and then: little CPU, and no help from what is measured."""
-    while not reached():  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-
-
 async def _no_renewal(_natives: object) -> None:
     raise TimeoutError("no book of these frames is broken")
-
-
-async def go(http: aiohttp.ClientSession, port: int) -> None:
-    """Have the server send what is measured."""
-    async with http.get(f"http://127.0.0.1:{port}{GO}") as answer:
-        answer.raise_for_status()
 
 
 def in_step(feed: Feed) -> bool:
@@ -245,103 +189,6 @@ def require_whole(feed: Feed, stats: Stats) -> None:
 _LOSSES = {"gaps": metrics.GAPS, "shed": metrics.SHED, "bad frames": metrics.BAD_FRAMES}
 
 
-class _subscribed:  # noqa: N801  used as a function
-    """A socket as the collector opens one, subscribed to everything."""
-
-    def __init__(self, http: aiohttp.ClientSession, venue: Venue, *natives: str) -> None:
-        url = venue.endpoints.ws + venue.path
-        self._connecting = http.ws_connect(url, max_msg_size=0, autoping=False, decode_text=False)
-        self._texts = [venue.text(request, 0) for request in venue.subscribe(natives, CHANNELS)]
-
-    async def __aenter__(self) -> aiohttp.ClientWebSocketResponse[bool]:
-        socket = self._socket = await self._connecting
-        for text in self._texts:
-            await socket.send_str(text)
-        return socket
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._socket.close()
-
-
-async def follow(library: str, port: int, batch: float) -> None:
-    """A bare socket on two of Binance's markets, for ever; read each `batch` s where that is not 0."""
-    venue = venue_of("binance", port)
-    if library == "picows":
-        listener = Loads(batch)
-        transport = await _listen(listener, venue, *FOLLOWED)
-        await transport.wait_disconnected()
-        return
-    async with aiohttp.ClientSession() as http, _subscribed(http, venue, *FOLLOWED) as socket:
-        connection = socket._response.connection
-        assert connection is not None and connection.transport is not None
-        dozing = Dozing(connection.transport, batch)
-        while True:
-            message = await socket.receive()
-            if message.type is aiohttp.WSMsgType.PING:
-                await socket.pong(message.data)
-            elif message.type in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
-                orjson.loads(message.data)
-            else:
-                return
-            dozing.read()
-
-
-class Dozing:
-    """Has the kernel tell of what arrives only each `batch` s: a wake-up costs more than a frame. 0: at once."""
-
-    def __init__(self, transport: asyncio.BaseTransport, batch: float) -> None:
-        self._socket, self._batch, self._waking = transport.get_extra_info("socket"), batch, False
-
-    def read(self) -> None:
-        """Something was."""
-        if self._batch and not self._waking:
-            self._waking = True
-            self._mark(MARK)
-            asyncio.get_running_loop().call_later(self._batch, self._wake)
-
-    def _wake(self) -> None:
-        self._waking = False
-        self._mark(1)
-
-    def _mark(self, low: int) -> None:
-        self._socket.setsockopt(SOL_SOCKET, SO_RCVLOWAT, low)
-
-
-class Loads(WSListener):
-    """picows' callback: loads each message and counts it."""
-
-    def __init__(self, batch: float = 0.0) -> None:
-        self.count, self._batch = 0, batch
-        self._dozing: Dozing | None = None
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._dozing = Dozing(transport.underlying_transport, self._batch)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type == WSMsgType.PING:
-            transport.send_pong(frame.get_payload_as_bytes())
-        elif frame.msg_type == WSMsgType.TEXT:
-            orjson.loads(frame.get_payload_as_bytes())
-            self.count += 1
-        if frame.last_in_buffer and self._dozing is not None:
-            self._dozing.read()
-
-
-async def _listen(listener: Loads, venue: Venue, *natives: str) -> WSTransport:
-    """picows' socket, subscribed to everything."""
-    transport, _ = await ws_connect(
-        lambda: listener,
-        venue.endpoints.ws + venue.path,
-        max_frame_size=1 << 26,
-        read_buffer_init_size=MARK,
-        enable_auto_pong=False,
-        use_aiofastnet=False,
-    )
-    for request in venue.subscribe(natives, CHANNELS):
-        transport.send(WSMsgType.TEXT, venue.text(request, 0).encode())
-    return transport
-
-
 SIDES: dict[str, Callable[[Wire, int], Coroutine[Any, Any, dict[str, float]]]] = {
     "bare": bare,
     "picows": picows,
@@ -354,10 +201,6 @@ SIDES: dict[str, Callable[[Wire, int], Coroutine[Any, Any, dict[str, float]]]] =
 
 def main(side: str, what: str, port: str) -> None:
     """See above."""
-    if side == "follow":
-        number, _, milliseconds = port.partition("/")
-        asyncio.run(follow(what, int(number), int(milliseconds) / 1000))
-        return
     found: Any = asyncio.run(SIDES[side](read(what), int(port)))
     print(json.dumps(found), flush=True)
 

@@ -28,7 +28,8 @@ def register(app: typer.Typer) -> None:
 def import_files(
     files: Annotated[list[Path], typer.Argument(help="Files, plain, .gz or .zst.")],
     form: Annotated[
-        Literal["ccxt-ndjson", "tardis", "binance-capture"], typer.Option("--format", help="What the files hold.")
+        Literal["ccxt-ndjson", "tardis", "binance-capture", "seed"],
+        typer.Option("--format", help="What the files hold."),
     ],
     data_dir: DataOption = None,
     config: ConfigOption = None,

@@ -11,7 +11,26 @@ import typer
 
 from fluxforge import service
 from fluxforge.errors import FluxForgeError
-from fluxforge_cli import configuration, coverage, demo, exchanges, features, history, programs, topics, up
+from fluxforge_cli import (
+    compact,
+    configuration,
+    coverage,
+    demo,
+    exchanges,
+    features,
+    history,
+    ls,
+    maintain,
+    migrate,
+    programs,
+    query,
+    repair,
+    retain,
+    sync,
+    topics,
+    up,
+    validate,
+)
 
 app = typer.Typer(
     name="fluxforge",
@@ -44,6 +63,16 @@ app.command("exchanges")(exchanges.exchanges)
 programs.register(app)
 history.register(app)
 app.command("coverage")(coverage.coverage)
+app.command("ls")(ls.ls)
+app.command("describe")(ls.describe)
+app.command("query")(query.query)
+app.command("validate")(validate.validate)
+app.command("migrate")(migrate.migrate)
+app.command("sync")(sync.sync)
+app.command("compact")(compact.compact)
+app.command("retain")(retain.retain)
+app.command("maintain")(maintain.maintain)
+app.add_typer(repair.app, name="repair")
 app.add_typer(topics.app, name="topics")
 app.add_typer(configuration.app, name="config")
 app.add_typer(features.app, name="features")

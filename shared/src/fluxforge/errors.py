@@ -16,6 +16,7 @@ FluxForgeError                what went wrong, and `hint`: the way out
     ├── SegmentError          a segment that cannot be read
     ├── GapError              the log no longer reaches back to the last commit
     ├── WriterConflict        a commit record of another writer is already there
+    ├── Superseded            records were merged or dropped while they were being read
     ├── DiskFull              no room left
     ├── StorageUnavailable    the store does not answer, or asks to come again
     └── UnsupportedStorage    no hard links or no fsync; no conditional writes
@@ -112,6 +113,10 @@ class GapError(StorageError):
 
 class WriterConflict(StorageError):
     """A commit record of another writer is already there."""
+
+
+class Superseded(StorageError):
+    """Records that were listed have been merged or dropped since: list them again."""
 
 
 class DiskFull(StorageError):

@@ -18,13 +18,14 @@ from simulator import control
 from simulator.binance.venue import Binance
 from simulator.faults import FRAME_KINDS, Fault, FrameFaults
 from simulator.hub import Connection, Hub
-from simulator.ledger import Hit, Injected, Ledger
+from simulator.ledger import Hit, Ledger
 from simulator.market import Diff, Frame, Hold, Market, Traded
 from simulator.pump import Pump, Start
 from simulator.schedule import Rates, plan, spread
 from simulator.spells import Spells
 from simulator.truth import Truth
 from simulator.venue import Desk, Venue
+from simulator.witness import Witness
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Simulator:
         self.venue.bind(self.desk)
         self._spells = Spells(self.venue, self.desk, self._clock)
         self._frame_faults = FrameFaults(self.venue.book)
+        self._witness = Witness(self.log, self.desk, self._clock)
         self._fault_ids = 0
         self._plan: Iterator[tuple[int, Fault]] = iter(())
         if faults is not None:
@@ -160,10 +162,10 @@ class Simulator:
                 else:
                     self._stall(connection, number, fault.seconds)
             hits = tuple(Hit(one.number, one.peer, one.sequence if self.hub.numbered else None) for one in reached)
-            self._note(number, fault, hits)
+            self._witness.note(number, fault, hits)
         else:
             self._spells.begin(fault)
-            self._note(number, fault, ())
+            self._witness.note(number, fault, ())
         return number
 
     def status(self) -> dict[str, object]:
@@ -210,50 +212,12 @@ class Simulator:
         fault_id, fault = hit or (0, None)
         hits = self.hub.offer(frame, self._clock.monotonic(), fault)
         if fault is not None:
-            self._note(fault_id, fault, hits, frame)
+            self._witness.note(fault_id, fault, hits, frame)
 
     def _stall(self, connection: Connection, fault_id: int, seconds: float) -> None:
-        self._settle(connection)
+        self._witness.settle(connection)
         self.hub.sent += connection.flush(self._clock.monotonic())
         connection.stall(self._clock.monotonic() + seconds, fault_id)
-
-    def _settle(self, connection: Connection) -> None:
-        """Write down what a stall has cost, once it is over."""
-        for stream, loss in connection.lost.items():
-            self.log.add(
-                Injected(
-                    id=connection.stall_id,
-                    kind="lost",
-                    symbol=stream.partition("@")[0].upper(),
-                    wall_ns=self._clock.now(),
-                    at=self.pump.at,
-                    exchange_ms=self.desk.exchange_ms,
-                    stream=stream,
-                    first=loss.first,
-                    last=loss.last,
-                    frames=loss.frames,
-                    hits=(Hit(connection.number, connection.peer),),
-                )
-            )
-        connection.lost.clear()
-
-    def _note(self, fault_id: int, fault: Fault, hits: tuple[Hit, ...], frame: Frame | None = None) -> None:
-        first, last = (frame.span if frame else None) or (None, None)
-        line = Injected(
-            id=fault_id,
-            kind=fault.kind,
-            symbol=frame.stream.partition("@")[0].upper() if frame else fault.symbol,
-            wall_ns=self._clock.now(),
-            at=self.pump.at,
-            exchange_ms=self.desk.exchange_ms,
-            stream=frame.stream if frame else None,
-            first=first,
-            last=last,
-            hits=hits,
-            seconds=None if frame or fault.kind == "drop" else fault.seconds,
-        )
-        self.log.add(line)
-        log.info("fault %s", line)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket" and self.venue.accepts(request.path):
@@ -292,7 +256,7 @@ class Simulator:
                 elif message.type is WSMsgType.PONG:
                     connection.last_pong = self._clock.monotonic()
         finally:
-            self._settle(connection)
+            self._witness.settle(connection)
             self.hub.disconnect(connection)
         return socket
 
@@ -310,7 +274,7 @@ class Simulator:
             now = self._clock.monotonic()
             for connection in self.hub.connections:
                 if connection.lost and now >= connection.silent_until:
-                    self._settle(connection)
+                    self._witness.settle(connection)
             for frame in self.venue.beat():
                 self._offer(frame)
             self.hub.flush(now)

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.book_sync import BookSync, State, Summing
+from collector.book_sync import BookSync, State
 from collector.identity import Identity
+from collector.text_book import Summing
 from collector.wire import Checksum, RestBook, Texts
 from fluxforge.clock import NS
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Reset
@@ -41,7 +42,7 @@ def levels(side: bytes) -> Side:
 
 
 def texts(changes: Side) -> Texts:
-    return [(f"{price:.1f}", f"{size:.1f}") for price, size in changes.items()]
+    return [(f"{price:.1f}", f"{size:.1f}") for price, size in sorted(changes.items())]
 
 
 def checksum(bids: Texts, asks: Texts) -> int:
@@ -150,7 +151,7 @@ def test_checksums_alone_find_every_difference_within_their_depth(
     def restart(one: Sent) -> None:
         whole = kept(one.truth)
         reader.read(sync.whole(snapshot(whole, None)))
-        reader.read(sync.checksum(Checksum("BTC-USD", true_checksum(whole, depth), texts(whole)), 0))
+        reader.read(sync.checksum(Checksum("BTC-USD", true_checksum(whole, depth), texts(whole)[::-1]), 0))
         assert sync.state is State.SYNCED, "nothing of the book before may be left"
 
     restart(happened[0])

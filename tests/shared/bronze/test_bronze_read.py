@@ -107,8 +107,9 @@ def test_events_of_one_imported_line_keep_their_order_over_channels(tmp_path: Pa
         writer = bronze.BronzeWriter(chain, form, 1)
         writer.append(records[:9])
         writer.append(records[9:])
-        writer.commit(4)
-    assert writer.undecodable == 1
+        commit = writer.commit(4)
+    assert commit is not None
+    assert commit.meta == {"undecodable": 1}
     tree = bronze.tree(tmp_path)
     assert list(bronze.read(tree, ID)) == records
     decoded = [

@@ -15,7 +15,7 @@ from fluxforge.events import KIND_OF
 from fluxforge.files import Chain, ChainId, Tree
 from fluxforge.log import Record
 from fluxforge.storage import Root
-from fluxforge_cli.importer import binance_capture, ccxt_ndjson, tardis
+from fluxforge_cli.importer import binance_capture, ccxt_ndjson, seed, tardis
 from fluxforge_cli.importer.line import Line, content_hash
 
 Reader = Callable[[Sequence[Path]], Iterator[tuple[Path, Iterator[Line]]]]
@@ -23,6 +23,7 @@ FORMATS: dict[str, Reader] = {
     "ccxt-ndjson": ccxt_ndjson.read,
     "tardis": tardis.read,
     "binance-capture": binance_capture.read,
+    "seed": seed.read,
 }
 
 BATCH = 5000

@@ -42,11 +42,6 @@ class Partition:
         return 0.0 if self._since is None else self._monotonic() - self._since
 
     @property
-    def undecodable(self) -> int:
-        """Records kept as bytes so far."""
-        return self._writer.undecodable
-
-    @property
     def due(self) -> bool:
         """Whether the batch must be committed now."""
         return self._writer.bytes >= self._rolling.max_bytes or self.age >= self._rolling.max_age

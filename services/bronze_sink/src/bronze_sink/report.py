@@ -32,15 +32,12 @@ class Report:
         """A partition was taken; reading goes on at `next_offset`."""
         metrics.POSITION.labels(ROLE, *map(str, tp)).set(next_offset)
 
-    def read(self, batch: Batch, undecodable: int) -> None:
+    def read(self, batch: Batch) -> None:
         """A batch was taken."""
         self._totals["read"] += len(batch.records)
-        self._totals["undecodable"] += undecodable
         topic, partition = batch.tp.topic, str(batch.tp.partition)
         metrics.CONSUMED.labels(ROLE, topic).inc(len(batch.records))
         metrics.POSITION.labels(ROLE, topic, partition).set(batch.next_offset)
-        if undecodable:
-            metrics.UNDECODABLE.labels(ROLE).inc(undecodable)
         if batch.records:
             age = (self._clock.now() - batch.records[-1].timestamp * MS) / 1e9
             metrics.LAG_SECONDS.labels(ROLE, topic, partition).set(age)
@@ -55,6 +52,9 @@ class Report:
         """A batch is on disk."""
         self._totals["rows"] += commit.rows
         self._totals["segments"] += len(commit.files)
+        if undecodable := commit.meta.get("undecodable", 0):
+            self._totals["undecodable"] += undecodable
+            metrics.UNDECODABLE.labels(ROLE).inc(undecodable)
         for file in commit.files:
             channel = str(file.meta.get("channel", ""))
             metrics.ROWS.labels(ROLE, channel).inc(file.rows)

@@ -142,13 +142,12 @@ class BronzeSink:
         partition = self._partitions.get(batch.tp)
         if partition is None:
             return  # held: its records are read again
-        before = partition.undecodable
         try:
             partition.append(batch)
         except StorageError as error:
             self._fail(batch.tp, error)
             return
-        self._report.read(batch, partition.undecodable - before)
+        self._report.read(batch)
 
     def _roll(self, tp: TopicPartition) -> None:
         partition = self._partitions[tp]

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+from collector.front import Front
 from collector.levels import pack, unpack
 
 
 class Book:
-    """The levels of one book; the native collector's own copy, for refreshes and checks."""
+    """The levels of one book; the collector's own copy, for refreshes and checks.
+
+    bids, asks            price → size
+    best_bids, best_asks  their prices in order, as far as they are asked for
+    """
 
     def __init__(self) -> None:
         self.bids: dict[float, float] = {}
         self.asks: dict[float, float] = {}
+        self.best_bids, self.best_asks = Front(self.bids, highest=True), Front(self.asks, highest=False)
 
     def replace(self, bids: bytes, asks: bytes) -> None:
         """Start over from whole sides."""
         self.bids.clear()
         self.asks.clear()
         self.apply(bids, asks)
+        self.best_bids.renewed()
+        self.best_asks.renewed()
 
     def apply(self, bids: bytes, asks: bytes) -> None:
         """Set absolute sizes; 0 removes the level."""
-        for book, side in ((self.bids, bids), (self.asks, asks)):
-            for price, size in unpack(side):
-                if size:
-                    book[price] = size
-                else:
-                    book.pop(price, None)
+        for book, front, side in ((self.bids, self.best_bids, bids), (self.asks, self.best_asks, asks)):
+            if side:
+                for price, size in unpack(side):
+                    if size:
+                        book[price] = size
+                    else:
+                        book.pop(price, None)
+                front.changed(side)
 
     def best(self) -> tuple[float | None, float | None]:
         """Best bid and ask; None for an empty side."""
-        return max(self.bids, default=None), min(self.asks, default=None)
+        return next(iter(self.best_bids.best(1)), None), next(iter(self.best_asks.best(1)), None)
 
     def crossed(self) -> bool:
         """Whether the best bid is at or above the best ask."""
@@ -40,11 +50,10 @@ class Book:
         """Drop what lies behind the best `depth` levels of each side; the deletions, as a delta has them."""
         bids = sorted(self.bids, reverse=True)[depth:] if len(self.bids) > depth else ()
         asks = sorted(self.asks)[depth:] if len(self.asks) > depth else ()
-        for price in bids:
-            del self.bids[price]
-        for price in asks:
-            del self.asks[price]
-        return pack([(price, 0.0) for price in bids]), pack([(price, 0.0) for price in asks])
+        removed = pack([(price, 0.0) for price in bids]), pack([(price, 0.0) for price in asks])
+        if bids or asks:
+            self.apply(*removed)
+        return removed
 
     def packed(self) -> tuple[bytes, bytes]:
         """Both sides, best first."""

@@ -20,38 +20,25 @@ Spot API, "How to manage a local order book correctly".
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
 
 import msgspec
 
 from collector.audit import Audit, Reach
 from collector.book import Book
+from collector.bridge import SETTLE_NS, Bridge, Span
 from collector.identity import Identity, Stamp
-from collector.text_book import TextBook
-from collector.wire import Checksum, RestBook, Texts
-from fluxforge.clock import NS
+from collector.text_book import Summing, TextBook
+from collector.wire import Checksum, RestBook
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Reset, ResetReason
-
-SETTLE_NS = NS
-"""A venue sends its diffs each 100 ms: what has not come within a second of a snapshot did not happen before it."""
-MAX_BUFFERED = 100_000
-"""Diffs held while a snapshot is fetched; the oldest go first and the snapshot must then be newer."""
 
 
 class State(Enum):
     WAITING = "waiting"  # no usable snapshot
     BRIDGING = "bridging"  # a snapshot newer than every diff so far
     SYNCED = "synced"
-
-
-class Summing(NamedTuple):
-    """An exchange's checksum: over the best `levels` of each side, best first."""
-
-    levels: int
-    of: Callable[[Texts, Texts], int]
 
 
 class BookSync:
@@ -84,12 +71,10 @@ class BookSync:
         self.levels: int | None = None
         self.expected = streamed
         self.counts: Counter[str] = Counter()
-        self._skew, self._summing, self._streamed = skew, summing, streamed
-        self._texts = TextBook()
-        self._whole = False
-        self._held: deque[BookDelta] = deque(maxlen=MAX_BUFFERED)
-        self._pending: RestBook | None = None
-        self._pending_since = 0
+        self._skew, self._streamed = skew, streamed
+        self._texts = TextBook(self.book, summing) if summing is not None else None
+        self._last: BookDelta | BookSnapshot | None = None
+        self._bridge = Bridge()
         self._reach = Reach()
         self._audit: Audit | None = None
         self._ts: int | None = None
@@ -109,6 +94,7 @@ class BookSync:
         if delta.seq is None and not self._streamed:
             raise ValueError("a diff without sequence numbers cannot be bridged to a snapshot")
         out: list[AnyEvent] = []
+        self._last = None
         if delta.seq is not None and self.seq is not None:
             first = self.seq + 1 if delta.first_seq is None else delta.first_seq
             restarted = delta.first_seq is not None and first > delta.seq + 1
@@ -121,27 +107,31 @@ class BookSync:
         self.seq = delta.seq
         if self.state is State.SYNCED:
             out.append(self._apply(delta))
+            self._last = delta
             if self._audit is not None:
                 self._audit.diff(delta)
                 out += self._conclude(delta.capture_ts)
             return out
         out.append(delta)
         if not self._streamed:
-            self._held.append(delta)
-            if self._pending is not None:
-                out += self._bridge(delta.capture_ts)
+            self._bridge.held.append(delta)
+            if self._bridge.found is not None:
+                out += self._cross(delta.capture_ts)
         return out
 
     def whole(self, event: BookSnapshot) -> list[AnyEvent]:
         """Take in a whole book of the stream. One that comes unasked ends the book before, unless it repeats it."""
         out: list[AnyEvent] = []
+        self._last = None
         if self.state is State.SYNCED:
             if event.seq == self.seq and self.book.packed() == (event.bids, event.asks):
                 self.counts["duplicates"] += 1
                 return []
             out.append(self._reset_by("stale", ResetReason.STALE, event.capture_ts, "the exchange sent its book anew"))
         self.book.replace(event.bids, event.asks)
-        self.seq, self._ts, self._reach, self._whole = event.seq, event.ts, Reach(), True
+        self.seq, self._ts, self._reach, self._last = event.seq, event.ts, Reach(), event
+        if self._texts is not None:
+            self._texts.forget()
         self._synced()
         return [*out, event]
 
@@ -153,33 +143,25 @@ class BookSync:
         """
         if self.state is State.SYNCED:
             return []
-        self._pending, self._pending_since, self.state = found, now, State.BRIDGING
-        return self._bridge(now)
+        self._bridge.begin(found, now)
+        self.state = State.BRIDGING
+        return self._cross(now)
 
     def settle(self, now: int) -> list[AnyEvent]:
         """Take a snapshot that no diff has reached for a second as it is: the market is silent."""
-        if self._pending is not None and now - self._pending_since >= SETTLE_NS:
-            self.seq = self._pending.seq
-            return self._sync(self._pending, now)
+        if self._bridge.found is not None and self._bridge.settled(now):
+            self.seq = self._bridge.found.seq
+            return self._sync(self._bridge.found, now)
         if self._audit is not None and self._audit.found is not None and now - self._audit.since >= SETTLE_NS:
             return self._compare(now)
         return []
 
     def checksum(self, found: Checksum, now: int) -> list[AnyEvent]:
-        """The exchange's checksum of the book as it is now, and the texts of the event before."""
-        if self._summing is None or self.state is not State.SYNCED:
+        """The exchange's checksum of the book behind the event before, and its texts; that of a repeat says nothing."""
+        if self._texts is None or self._last is None or self.state is not State.SYNCED:
             return []
-        if self._whole:
-            self._texts.replace(found.bids, found.asks)
-            self._whole = False
-        else:
-            self._texts.apply(found.bids, found.asks)
-        if self.depth is not None:
-            self._texts.truncate(self.depth)
-        if found.value is None:
-            return []
-        ours = self._summing.of(*self._texts.best(self._summing.levels))
-        if ours == found.value:
+        self._texts.take(self._last, found)
+        if found.value is None or (ours := self._texts.checksum()) == found.value:
             return []
         self.counts["gaps"] += 1
         detail = f"the exchange's is {found.value}, ours {ours}, at {self.seq}"
@@ -249,36 +231,30 @@ class BookSync:
         return self.reset(reason, now, detail)
 
     def _forget(self) -> None:
-        self.state, self._pending, self._audit, self._ts = State.WAITING, None, None, None
-        self._whole = self.expected = False
-        self._held.clear()
+        self.state, self._audit, self._ts, self._last = State.WAITING, None, None, None
+        self.expected = False
+        self._bridge.clear()
 
-    def _bridge(self, now: int) -> list[AnyEvent]:
-        found = self._pending
-        assert found is not None
-        if found.seq is None:
-            raise ValueError("a snapshot without a sequence number cannot be bridged to diffs")
-        while self._held and (self._held[0].seq or 0) <= found.seq:
-            last = self._held.popleft()
-            self._ts = last.ts if last.seq == found.seq else None
-        if self._held:
-            if (self._held[0].first_seq or 0) > found.seq + 1:
-                self.counts["stale_snapshots"] += 1
-                self.state, self._pending = State.WAITING, None
-                return []
-            return self._sync(found, now)
-        return self._sync(found, now) if self.seq == found.seq else []
+    def _cross(self, now: int) -> list[AnyEvent]:
+        span = self._bridge.tried(self.seq)
+        if span is Span.OLD:
+            self.counts["stale_snapshots"] += 1
+            self.state, self._bridge.found = State.WAITING, None
+        if span is not Span.REACHED or self._bridge.found is None:
+            return []
+        return self._sync(self._bridge.found, now)
 
     def _sync(self, found: RestBook, now: int) -> list[AnyEvent]:
         self.book.replace(found.bids, found.asks)
         self._reach = Reach.of(found)
-        while self._held:
-            self._apply(self._held.popleft())
+        self._ts = self._bridge.ts
+        while self._bridge.held:
+            self._apply(self._bridge.held.popleft())
         self._synced()
         return self.restate(now, refresh=False)
 
     def _synced(self) -> None:
-        self.state, self._pending, self._audit, self.expected = State.SYNCED, None, None, False
+        self.state, self._bridge.found, self._audit, self.expected = State.SYNCED, None, None, False
         self.counts["snapshots"] += 1
 
     def _apply(self, delta: BookDelta) -> BookDelta:

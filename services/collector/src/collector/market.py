@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from collector.book_sync import BookSync, Summing
+from collector.book_sync import BookSync
 from collector.identity import Identity, Stamp
 from collector.patience import Patience
+from collector.text_book import Summing
 from collector.trade_line import TradeLine
 from collector.wire import Checksum, Gap, RestBook, Void
 from fluxforge.clock import NS

@@ -1,62 +1,62 @@
-"""An order book as the exchange wrote it, for checksums over text."""
+"""A book's levels as the exchange wrote them, for checksums over text."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
 
-from collector.wire import Texts
+from collector.book import Book
+from collector.front import Front
+from collector.wire import Checksum, Texts
+from fluxforge.events import BookDelta, BookSnapshot
+
+
+class Summing(NamedTuple):
+    """An exchange's checksum: over the best `levels` of each side, best first."""
+
+    levels: int
+    of: Callable[[Texts, Texts], int]
 
 
 class TextBook:
-    """The levels of one book as (price, size) texts, best first."""
+    """The texts of the levels of `book`, which says what stands and in which order."""
 
-    def __init__(self) -> None:
-        self._bids, self._asks = _Side(-1.0), _Side(1.0)
+    def __init__(self, book: Book, summing: Summing) -> None:
+        self._summing = summing
+        self._bids, self._asks = _Side(book.bids, book.best_bids), _Side(book.asks, book.best_asks)
 
-    def replace(self, bids: Texts, asks: Texts) -> None:
-        """Start over from whole sides."""
-        self._bids, self._asks = _Side(-1.0), _Side(1.0)
-        self.apply(bids, asks)
+    def forget(self) -> None:
+        """The book begins anew."""
+        self._bids.texts.clear()
+        self._asks.texts.clear()
 
-    def apply(self, bids: Texts, asks: Texts) -> None:
-        """Set absolute sizes; zero removes the level."""
-        self._bids.apply(bids)
-        self._asks.apply(asks)
+    def take(self, event: BookDelta | BookSnapshot, found: Checksum) -> None:
+        """`event` was applied to the book; `found` has its levels as text."""
+        self._bids.take(event.bids, found.bids)
+        self._asks.take(event.asks, found.asks)
 
-    def truncate(self, depth: int) -> None:
-        """Drop what lies behind the best `depth` levels of each side."""
-        self._bids.truncate(depth)
-        self._asks.truncate(depth)
-
-    def best(self, levels: int) -> tuple[Texts, Texts]:
-        """The best levels of both sides."""
-        return self._bids.best(levels), self._asks.best(levels)
+    def checksum(self) -> int | None:
+        """Of the best levels; None where the text of one is not known."""
+        levels = self._summing.levels
+        try:
+            return self._summing.of(self._bids.best(levels), self._asks.best(levels))
+        except KeyError:
+            return None
 
 
 class _Side:
-    """Levels in order of `sign` × price."""
+    """`texts` by price; of prices that are gone some are left."""
 
-    def __init__(self, sign: float) -> None:
-        self._sign = sign
-        self._keys: list[float] = []
-        self._levels: dict[float, tuple[str, str]] = {}
+    def __init__(self, levels: dict[float, float], front: Front) -> None:
+        self.texts: dict[float, tuple[str, str]] = {}
+        self._levels, self._front = levels, front
 
-    def apply(self, changes: Texts) -> None:
-        for price, size in changes:
-            key = self._sign * float(price)
-            if float(size):
-                if key not in self._levels:
-                    insort(self._keys, key)
-                self._levels[key] = (price, size)
-            elif key in self._levels:
-                del self._levels[key]
-                del self._keys[bisect_left(self._keys, key)]
+    def take(self, changes: bytes, texts: Texts) -> None:
+        if texts:
+            self.texts.update(zip(struct.unpack(f"<{len(changes) // 8}d", changes)[::2], texts, strict=False))
+            if len(self.texts) > 2 * len(self._levels) + 1000:
+                self.texts = {price: text for price, text in self.texts.items() if price in self._levels}
 
-    def truncate(self, depth: int) -> None:
-        for key in self._keys[depth:]:
-            del self._levels[key]
-        del self._keys[depth:]
-
-    def best(self, levels: int) -> Sequence[tuple[str, str]]:
-        return [self._levels[key] for key in self._keys[:levels]]
+    def best(self, levels: int) -> Texts:
+        return list(map(self.texts.__getitem__, self._front.best(levels)))

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 
-from collector.book_sync import Summing
 from collector.skew import Skew
+from collector.text_book import Summing
 from collector.wire import Found, RestBook
 from fluxforge.errors import MarketDataError
 from fluxforge.events import Trade

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from io import BufferedReader, RawIOBase
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import msgspec
 import numpy as np
@@ -25,6 +26,7 @@ from fluxforge.files import Format, TableWriter
 from fluxforge.log import Record
 
 _CHUNK_LINES = 5000
+_BUFFER = 1 << 20
 _KIND_OF_NAME = {name: kind for kind, name in KIND_NAMES.items()}
 _TEXTS = ("raw", "data")
 _PLACE = ("topic", "partition", "offset", "ordinal", "timestamp", "kind", "key", "headers", "value")
@@ -54,12 +56,16 @@ _writer: type[TableWriter] = _Writer
 
 def tables(file: BinaryIO) -> Iterator[pa.Table]:
     """The tables of a file, a few thousand rows each. Raises ValueError naming the line that does not parse."""
-    numbered = enumerate(file, 1)
-    while chunk := list(islice(numbered, _CHUNK_LINES)):
-        parsed = [_parsed(line, number) for number, line in chunk]
-        topic = str(parsed[0][0])
-        columns = to_columns(topic, [record for _, _, record in parsed], [ordinal for _, ordinal, _ in parsed])
-        yield from columns.tables.values()
+    lines = BufferedReader(cast("RawIOBase", file), _BUFFER)  # what reads a bucket knows no lines
+    try:
+        numbered = enumerate(lines, 1)
+        while chunk := list(islice(numbered, _CHUNK_LINES)):
+            parsed = [_parsed(line, number) for number, line in chunk]
+            topic = str(parsed[0][0])
+            columns = to_columns(topic, [record for _, _, record in parsed], [ordinal for _, ordinal, _ in parsed])
+            yield from columns.tables.values()
+    finally:
+        lines.detach()
 
 
 def _line(topic: str, row: Row) -> bytes:

@@ -15,9 +15,10 @@ from fluxforge.bronze.batches import BronzeBatch, Slots
 from fluxforge.bronze.merge import merged
 from fluxforge.bronze.records import Row, events_of, rows
 from fluxforge.bronze.scaled import decode
-from fluxforge.errors import SegmentError, StorageError
+from fluxforge.errors import SegmentError, StorageError, Superseded
 from fluxforge.events import AnyEvent
-from fluxforge.files import ChainId, CommittedFile, Tree, commits, locate
+from fluxforge.files import ChainId, Commit, CommittedFile, Tree, commits, locate
+from fluxforge.files.history import stands
 from fluxforge.log import Record
 
 OnError = Callable[[SegmentError], None]
@@ -70,13 +71,22 @@ def read_tables(
     on_error: OnError = stop,
 ) -> Iterator[list[pa.Table]]:
     """Lists of tables of one channel and source each; a list holds every row of its run of offsets."""
-    for commit in commits(tree, chain, start=start):
-        if end is not None and commit.start >= end:
+    while True:
+        try:
+            for commit in commits(tree, chain, start=start):
+                if end is not None and commit.start >= end:
+                    return
+                files = [file for file in commit.files if channels is None or file.meta.get("channel") in channels]
+                whole = commit.start >= start and (end is None or commit.next_offset <= end)
+                for tables in merged(_tables(tree, commit, file, on_error) for file in files):
+                    found = tables if whole else [_within(table, start, end) for table in tables]
+                    if any(table.num_rows for table in found):
+                        start = max(table.column("offset")[-1].as_py() for table in found if table.num_rows) + 1
+                        yield found
+                start = max(start, commit.next_offset)
             return
-        files = [file for file in commit.files if channels is None or file.meta.get("channel") in channels]
-        whole = commit.start >= start and (end is None or commit.next_offset <= end)
-        for tables in merged(_tables(tree, file, on_error) for file in files):
-            yield tables if whole else [_within(table, start, end) for table in tables]
+        except Superseded:
+            continue  # a compaction made one of records that were read and others: on from the row that comes next
 
 
 def _rows(tree: Tree, chain: ChainId, start: int, end: int | None, on_error: OnError) -> Iterator[Row]:
@@ -91,7 +101,7 @@ def _within(table: pa.Table, start: int, end: int | None) -> pa.Table:
     return table.filter(keep)
 
 
-def _tables(tree: Tree, file: CommittedFile, on_error: OnError) -> Iterator[pa.Table]:
+def _tables(tree: Tree, commit: Commit, file: CommittedFile, on_error: OnError) -> Iterator[pa.Table]:
     """The row groups of a segment, past those that cannot be read where `on_error` allows it."""
     try:
         with _opened(tree, file) as opened:
@@ -102,22 +112,32 @@ def _tables(tree: Tree, file: CommittedFile, on_error: OnError) -> Iterator[pa.T
             if file.path.endswith(".ndjson"):
                 yield from ndjson.tables(opened)
             else:
-                yield from _row_groups(tree, file, opened, on_error)
-    except SegmentError:
-        raise  # on_error's own word
+                yield from _row_groups(tree, commit, file, opened, on_error)
+    except (SegmentError, Superseded):
+        raise  # on_error's own word, or ours
     except (StorageError, OSError, ValueError, pa.ArrowException) as error:
+        _check_stands(tree, commit)
         on_error(_unreadable(tree.storage.name(file.path), error))
 
 
-def _row_groups(tree: Tree, file: CommittedFile, opened: BinaryIO, on_error: OnError) -> Iterator[pa.Table]:
+def _row_groups(
+    tree: Tree, commit: Commit, file: CommittedFile, opened: BinaryIO, on_error: OnError
+) -> Iterator[pa.Table]:
     with pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as segment:
         for group in range(segment.num_row_groups):
             try:
                 table = decode(segment.read_row_group(group))
             except (OSError, ValueError, pa.ArrowException) as error:
+                _check_stands(tree, commit)
                 on_error(_unreadable(tree.storage.name(file.path), error, f"row group {group} "))
             else:
                 yield table
+
+
+def _check_stands(tree: Tree, commit: Commit) -> None:
+    """Raises Superseded where the record is no longer the one to read, which is why its file could not be."""
+    if not stands(tree, commit):
+        raise Superseded(f"{commit.chain.commits}: [{commit.start}, {commit.next_offset}) was merged while it was read")
 
 
 def _opened(tree: Tree, file: CommittedFile) -> BinaryIO:

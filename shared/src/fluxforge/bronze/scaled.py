@@ -110,12 +110,13 @@ def _to_integers(
         told = digits[owners]
         powers = _POWERS[np.maximum(told, 0)]
         with np.errstate(over="ignore", invalid="ignore"):
-            integers = np.rint(values * powers)
+            nearest = np.rint(values * powers)
+            integers: NDArray[np.int64] = nearest.astype(np.int64)
             back = integers / powers
-            lost = (back.view(np.int64) != values.view(np.int64)) | ~(np.abs(integers) < _EXACT)
+            lost = (back.view(np.int64) != values.view(np.int64)) | ~(np.abs(nearest) < _EXACT)
         lost &= told >= 0
         if not lost.any():
-            return np.where(told >= 0, integers, 0.0).astype(np.int64)
+            return integers
         short = np.zeros(len(digits), bool)
         short[owners[lost]] = True
         digits[short] = np.where(digits[short] < MOST_DIGITS, digits[short] + 1, -1)

@@ -146,13 +146,13 @@ def parquet_format(channel: str) -> Format:
 
 
 class _ScaledWriter:
-    """Scales what passes through."""
+    """Scales what passes through, but for what is stored so already."""
 
     def __init__(self, writer: TableWriter, scaler: scaled.Scaler) -> None:
         self._writer, self._scaler = writer, scaler
 
     def write(self, table: pa.Table) -> None:
-        self._writer.write(self._scaler.encode(table))
+        self._writer.write(table if scaled.is_stored(table) else self._scaler.encode(table))
 
     def close(self) -> None:
         self._writer.close()

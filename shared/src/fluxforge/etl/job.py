@@ -18,7 +18,7 @@ from fluxforge.errors import ConfigError, StorageError
 from fluxforge.etl.merge import Feed, Merged, merge
 from fluxforge.etl.output import Output
 from fluxforge.etl.tables import Maker
-from fluxforge.files import ChainId, Tree, chains, commits
+from fluxforge.files import ChainId, Tree, chains, records
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.lake.layout import claim, lake_tree
 from fluxforge.storage import Root
@@ -123,11 +123,11 @@ def extents(raw: Tree) -> list[Extent]:
     """Bronze's chains by first capture time."""
     found = []
     for chain in chains(raw):
-        records = list(commits(raw, chain))
-        captured = [record.first_ts for record in records if record.first_ts is not None]
+        stored = records(raw, chain)
+        captured = [record.first_ts for record in stored if record.first_ts is not None]
         if captured:
-            rows = sum(record.rows for record in records)
-            found.append(Extent(chain, records[0].start, records[-1].next_offset, min(captured), rows))
+            rows = sum(record.rows for record in stored)
+            found.append(Extent(chain, stored[0].start, stored[-1].next_offset, min(captured), rows))
     return sorted(found, key=lambda extent: (extent.captured, extent.chain))
 
 

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fluxforge.errors import StorageError
-from fluxforge.files import ChainId, Commit, Tree, commits
+from fluxforge.files import ChainId, Commit, Tree, records
+from fluxforge.files.runs import Batch, batches
 from fluxforge.lake.writer import LakeWriter
 from fluxforge.rows import Market, Table
 
@@ -33,11 +34,12 @@ class Output:
         self.table = table
         self._tree, self._chain, self._first, self._end = tree, lake_chain(bronze, table), first, end
         self._config_hash, self._dry = config_hash, dry
-        self._records = list(commits(tree, self._chain))
+        stored = records(tree, self._chain)
+        self._batches = [batch for record in stored for batch in batches(record)]
         self._checked = 0
         self._again: list[pa.Table] = []
         self._writer: LakeWriter | None = None
-        for record in self._records:
+        for record in stored:
             self._check_config(record)
 
     @property
@@ -45,7 +47,7 @@ class Output:
         """First offset of the chain whose rows are not committed."""
         if self._writer is not None:
             return self._writer.next_offset
-        return self._records[-1].next_offset if self._records else self._first
+        return self._batches[-1].next_offset if self._batches else self._first
 
     @property
     def complete(self) -> bool:
@@ -67,7 +69,7 @@ class Output:
     @property
     def verified(self) -> bool:
         """All that was stored has come out again as it is stored."""
-        return self._checked == len(self._records)
+        return self._checked == len(self._batches)
 
     @property
     def is_open(self) -> bool:
@@ -78,8 +80,8 @@ class Output:
 
         Raises StorageError where it came out otherwise.
         """
-        while not self.verified and self._records[self._checked].next_offset <= next_offset:
-            self._compare(self._records[self._checked])
+        while not self.verified and self._batches[self._checked].next_offset <= next_offset:
+            self._compare(self._batches[self._checked])
             self._checked += 1
 
     def commit(self, next_offset: int) -> Commit | None:
@@ -108,14 +110,14 @@ class Output:
             )
         return self._writer
 
-    def _compare(self, record: Commit) -> None:
+    def _compare(self, batch: Batch) -> None:
         """The rows of a committed batch came out as they were committed."""
         again = pa.concat_tables(self._again) if self._again else self.table.schema.empty_table()
-        cut = int(np.searchsorted(again["source_offset"].to_numpy(), record.next_offset))
+        cut = int(np.searchsorted(again["source_offset"].to_numpy(), batch.next_offset))
         self._again = [again.slice(cut)] if cut < again.num_rows else []
-        if row_hash(again.slice(0, cut)) != record.meta.get("row_hash"):
+        if row_hash(again.slice(0, cut)) != batch.row_hash:
             raise StorageError(
-                f"{self._chain}: the {self.table.name} rows of offsets [{record.start}, {record.next_offset}) come out "
+                f"{self._chain}: the {self.table.name} rows of offsets [{batch.start}, {batch.next_offset}) come out "
                 "otherwise than they are stored",
                 hint="earlier events of these symbols were imported since, or files changed; take a fresh --output",
             )

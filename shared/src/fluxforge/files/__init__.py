@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from fluxforge.files.chain import STEPS, Chain
 from fluxforge.files.commit import ChainId, Commit, CommittedFile, Gap
-from fluxforge.files.history import chains, commits, locate
+from fluxforge.files.history import chains, commits, locate, records
 from fluxforge.files.local import LocalStorage
 from fluxforge.files.segment import GROUP_BYTES, Format, Segment, TableWriter, parquet
 from fluxforge.files.storage import Storage, Tree
@@ -38,4 +38,5 @@ __all__ = [
     "commits",
     "locate",
     "parquet",
+    "records",
 ]

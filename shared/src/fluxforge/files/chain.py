@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-import time
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 from uuid import uuid4
 
+from fluxforge.clock import uptime
 from fluxforge.errors import GapError, StorageError, WriterConflict
 from fluxforge.files import history
 from fluxforge.files.commit import ChainId, Commit, CommittedFile, Gap, encode
@@ -86,6 +86,11 @@ class Chain:
         """Arrow bytes of rows not yet written, over all segments."""
         return sum(segment.gathered for segment in self._segments.values())
 
+    def relieve(self, most: int) -> None:
+        """Write row groups, of the fullest segments first, until at most `most` Arrow bytes are gathered."""
+        while self.gathered > most:
+            max(self._segments.values(), key=lambda segment: segment.gathered).write_group()
+
     @property
     def rows(self) -> int:
         """Rows of the batch so far."""
@@ -105,7 +110,7 @@ class Chain:
         `time_column` (ns) fills first_ts and last_ts of the record, `meta` is kept in it.
         """
         if self._since is None:
-            self._since = _uptime()
+            self._since = uptime()
         if folder not in self._segments:
             name = f"{self.id.name(self.next_offset)}.{form.suffix}"
             mine = f"{name}.{self._writer}-{len(self._segments)}"
@@ -199,16 +204,29 @@ class Chain:
         except (FileExistsError, FileNotFoundError) as error:
             self._segments = segments
             self.discard()
-            raise WriterConflict(
-                f"{self.id}: another writer has committed from offset {record.start}",
-                hint="its batch stands and ours was thrown away; open the chain again, and stop one of the two writers",
-            ) from error
+            raise self._beaten(record) from error
         self._since = None
+        if not self._fits(record):  # ours came when the other's had been merged and removed
+            self._storage.remove([self.id.record(record.start)])
+            self._segments = segments
+            self.discard()
+            raise self._beaten(record)
+
+    def _fits(self, record: Commit) -> bool:
+        """Whether the record just made counts, and is the last one or meets the next."""
+        places, own = history.standing(self._tree, self.id), history.place_of(record)
+        return own in places and all(each.start == record.next_offset for each in places[places.index(own) + 1 :][:1])
+
+    def _beaten(self, record: Commit) -> WriterConflict:
+        return WriterConflict(
+            f"{self.id}: another writer has committed from offset {record.start}",
+            hint="its batch stands and ours was thrown away; open the chain again, and stop one of the two writers",
+        )
 
     def _check_age(self) -> None:
         """A draft that others may have cleared away by now must not be committed."""
         limit = self._storage.expires_s
-        if limit is not None and self._since is not None and _uptime() - self._since > limit:
+        if limit is not None and self._since is not None and uptime() - self._since > limit:
             self.discard()
             raise StorageError(
                 f"{self.id}: a batch was open for more than {limit:g} s", hint="it is read again from the log"
@@ -222,7 +240,8 @@ class Chain:
     def _recover(self, last: Commit | None, first: int, end: int | None, on_gap: Literal["stop", "record"]) -> None:
         self._storage.tidy(self.id.commits)
         if last is not None:
-            self._settle(last)
+            if not last.merged:  # compaction settles its own
+                self._settle(last)
             if end is not None and last.next_offset > end:
                 raise StorageError(
                     f"{self.id}: committed up to offset {last.next_offset}, but the log ends at {end}",
@@ -257,8 +276,3 @@ class Chain:
             )
         self.commit(first, gap=lost)
         self.gap = lost
-
-
-def _uptime() -> float:
-    """Seconds that run on while the machine sleeps, where it can tell."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fluxforge.errors import StorageError
+from fluxforge.errors import StorageError, Superseded
 from fluxforge.files.commit import ChainId, Commit, CommittedFile, decode
 from fluxforge.files.storage import Tree, gone
 
@@ -36,20 +36,20 @@ def chains(tree: Tree) -> list[ChainId]:
 def commits(tree: Tree, chain: ChainId, *, start: int | None = None) -> Iterator[Commit]:
     """The chain's records in order, from the one that holds offset `start`.
 
-    Raises StorageError where a record is damaged or two do not meet: records tile the offsets, gaps included.
+    Raises StorageError where a record is damaged or two do not meet: records tile the offsets, gaps included. Raises
+    Superseded where those still to come were merged with some already given, or dropped, since they were listed: go on
+    from the last one's `next_offset`, and leave out what the first record has of earlier offsets.
     """
-    places = standing(tree, chain)
-    if start is not None:
-        places = places[max((at for at, place in enumerate(places) if place.start <= start), default=0) :]
+    places = _from(standing(tree, chain), start)
     expected: int | None = None
     while places:
         commit = _read(tree, chain, places[0])
-        if commit is None:  # taken by a compaction since it was listed
-            places = [place for place in standing(tree, chain) if place.start >= places[0].start]
-            if not places or (commit := _read(tree, chain, places[0])) is None:
-                raise StorageError(
-                    f"{chain.commits}: records were removed while they were being read", hint="read them again"
-                )
+        if commit is None:  # merged or dropped since it was listed
+            found = standing(tree, chain)
+            places = _from(found, start) if expected is None else [each for each in found if each.start >= expected]
+            if expected is not None and (not places or places[0].start != expected):
+                raise Superseded(f"{chain.commits}: records were merged while they were read", hint="read them again")
+            continue
         if expected is not None and commit.start != expected:
             raise StorageError(
                 f"{chain.commits}: [{expected}, {commit.start}) is in no record", hint="restore the missing record"
@@ -58,6 +58,20 @@ def commits(tree: Tree, chain: ChainId, *, start: int | None = None) -> Iterator
         places = places[1:]
         if start is None or commit.next_offset > start:
             yield commit
+
+
+def records(tree: Tree, chain: ChainId) -> list[Commit]:
+    """All of the chain's records as they stood at one moment."""
+    while True:
+        try:
+            return list(commits(tree, chain))
+        except Superseded:
+            continue
+
+
+def stands(tree: Tree, commit: Commit) -> bool:
+    """Whether the record still counts: it is there, and no compaction's record covers it."""
+    return place_of(commit) in standing(tree, commit.chain)
 
 
 def newest(tree: Tree, chain: ChainId) -> Commit | None:
@@ -83,15 +97,24 @@ def locate(tree: Tree, file: CommittedFile) -> str:
 
 def standing(tree: Tree, chain: ChainId) -> list[Place]:
     """The records that count, by rising start: those that no compaction's record covers."""
-    matches = filter(None, map(_RECORD.fullmatch, tree.storage.names(chain.commits)))
-    found = [Place(int(match[1]), None if match[2] is None else int(match[2])) for match in matches]
     counting: list[Place] = []
     covered = -1
-    for place in sorted(found, key=lambda place: (place.start, -(place.merged_to or 0))):
+    for place in listed(tree, chain):
         if place.start >= covered:
             counting.append(place)
             covered = covered if place.merged_to is None else place.merged_to
     return counting
+
+
+def place_of(commit: Commit) -> Place:
+    return Place(commit.start, commit.next_offset if commit.merged else None)
+
+
+def listed(tree: Tree, chain: ChainId) -> list[Place]:
+    """Every record there is, covered or not; a wider one comes before those it covers."""
+    matches = filter(None, map(_RECORD.fullmatch, tree.storage.names(chain.commits)))
+    found = [Place(int(match[1]), None if match[2] is None else int(match[2])) for match in matches]
+    return sorted(found, key=lambda place: (place.start, -(place.merged_to or 0)))
 
 
 def load(tree: Tree, chain: ChainId, place: Place) -> Commit:
@@ -101,6 +124,13 @@ def load(tree: Tree, chain: ChainId, place: Place) -> Commit:
     if commit.chain != chain or commit.start != place.start or place.merged_to not in (None, commit.next_offset):
         raise StorageError(f"{tree.storage.name(path)} is the record of another batch", hint="move it back")
     return commit
+
+
+def _from(places: list[Place], start: int | None) -> list[Place]:
+    """Those from the one that holds `start`."""
+    if start is None:
+        return places
+    return places[max((at for at, place in enumerate(places) if place.start <= start), default=0) :]
 
 
 def _read(tree: Tree, chain: ChainId, place: Place) -> Commit | None:

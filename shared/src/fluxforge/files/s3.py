@@ -10,57 +10,37 @@ that, which `expires_s` says. Requests are signed for fifteen minutes, so none o
 
 from __future__ import annotations
 
+import base64
 import logging
-import os
 import posixpath
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from uuid import uuid4
 
-import boto3
-from botocore.config import Config
-
-from fluxforge.errors import StorageError, StorageUnavailable, UnsupportedStorage
+from fluxforge.errors import StorageUnavailable, UnsupportedStorage
 from fluxforge.files.commit import CommittedFile, Upload
-from fluxforge.files.s3_errors import MISSING, Conflict, told
+from fluxforge.files.s3_connection import ATTEMPTS, Connection, S3Options
+from fluxforge.files.s3_draft import S3Draft
+from fluxforge.files.s3_errors import MISSING, Again, Answer, error_of
 from fluxforge.files.storage import Leftover, Step, Tree, foreign, gone, no_step
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-_log = logging.getLogger(__name__)
+__all__ = ["S3Options", "S3Storage"]
 
-PART_BYTES = 8 * 1024 * 1024
-"""Bytes gathered for one part; S3 asks for 5 MiB at least, but of the last."""
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
 CLEAR_AFTER_S = 86_400.0
 THREADS = 16
-ATTEMPTS = 6
-
-
-@dataclass(frozen=True)
-class S3Options:
-    """How a store is reached; what is None comes from the environment and the files that all AWS tools read.
-
-    endpoint_url          of a store that is not AWS
-    max_pool_connections  open at once
-    """
-
-    endpoint_url: str | None = None
-    region: str | None = None
-    access_key: str | None = None
-    secret_key: str | None = None
-    session_token: str | None = None
-    max_pool_connections: int = 50
-
-    def __repr__(self) -> str:
-        return f"S3Options({self.endpoint_url or 'AWS'})"
+COPY_BYTES = 5 * 1024**3
+"""The largest object that a store copies in one request."""
 
 
 class NoLock:
@@ -70,52 +50,6 @@ class NoLock:
         """Nothing is held."""
 
 
-class S3Draft:
-    """A multipart upload; a staged one becomes an object under its active key when sealed."""
-
-    def __init__(self, storage: S3Storage, key: str, *, staged: bool) -> None:
-        self._storage, self._key, self._staged = storage, key, staged
-        self._waiting = bytearray()
-        self._upload_id: str | None = None
-        self._etags: list[str] = []
-        self._complete = False
-
-    def write(self, data: memoryview) -> None:
-        self._waiting += data
-        if len(self._waiting) >= PART_BYTES:
-            self._upload_part()
-
-    def seal(self) -> Upload | None:
-        self._upload_part()
-        assert self._upload_id is not None
-        upload = Upload(self._upload_id, self._etags)
-        if not self._staged:
-            return upload
-        self._storage.complete(self._key, upload)
-        self._complete = True
-        return None
-
-    def discard(self) -> None:
-        self._waiting.clear()
-        if self._complete:
-            self._storage.remove([self._key])
-        elif self._upload_id is not None:
-            self._storage.abort(self._key, self._upload_id)
-
-    def _upload_part(self) -> None:
-        client, key = self._storage.client, self._storage.key(self._key)
-        with self._storage.named(self._key):
-            if self._upload_id is None:
-                made = client.create_multipart_upload(Bucket=self._storage.bucket, Key=key)
-                self._upload_id = str(made["UploadId"])
-            part = client.upload_part(
-                Bucket=self._storage.bucket, Key=key, UploadId=self._upload_id, PartNumber=len(self._etags) + 1,
-                Body=bytes(self._waiting),
-            )  # fmt: skip
-        self._etags.append(str(part["ETag"]))
-        self._waiting.clear()
-
-
 class S3Storage:
     """Keys under `prefix` of a bucket."""
 
@@ -123,37 +57,12 @@ class S3Storage:
 
     def __init__(self, bucket: str, prefix: str, options: S3Options | None = None) -> None:
         self.bucket, self.prefix = bucket, prefix.strip("/")
-        self._options = options or S3Options()
-
-    @cached_property
-    def client(self) -> Any:
-        """The boto3 client; safe to share between threads."""
-        return self._session.client(
-            "s3",
-            endpoint_url=self._endpoint,
-            config=Config(
-                max_pool_connections=self._options.max_pool_connections,
-                retries={"mode": "standard", "max_attempts": ATTEMPTS},
-                connect_timeout=5,
-                read_timeout=30,
-                s3={"addressing_style": "path" if self._endpoint else "auto"},
-            ),
-        )
+        self.connection = Connection(options or S3Options())
 
     @property
-    def _endpoint(self) -> str | None:
-        environ = os.environ
-        return self._options.endpoint_url or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
-
-    @cached_property
-    def _session(self) -> Any:
-        options = self._options
-        return boto3.Session(
-            aws_access_key_id=options.access_key,
-            aws_secret_access_key=options.secret_key,
-            aws_session_token=options.session_token,
-            region_name=options.region,
-        )
+    def client(self) -> Any:
+        """The boto3 client; safe to share between threads."""
+        return self.connection.client
 
     def name(self, path: str) -> str:
         return f"s3://{self.bucket}/{self.key(path)}".rstrip("/")
@@ -171,19 +80,11 @@ class S3Storage:
     def create(self, path: str, data: bytes, step: Step = no_step) -> None:
         """As `Storage.create`. An answer that was lost is no error: a retry finds our own bytes there."""
         step("record.written")
-        for attempt in range(ATTEMPTS):
-            try:
-                with self.named(path):
-                    self.client.put_object(Bucket=self.bucket, Key=self.key(path), Body=data, IfNoneMatch="*")
-                break
-            except FileExistsError:
-                if self.read(path) != data:
-                    raise
-                break
-            except Conflict as error:  # another conditional write of this key is under way
-                if attempt + 1 == ATTEMPTS:
-                    raise StorageUnavailable(str(error)) from error
-                time.sleep(random.uniform(0, 0.1 * 2**attempt))
+        try:
+            self._put_new(path, data)
+        except FileExistsError:
+            if self.read(path) != data:
+                raise
         step("record.linked")
         step("record.synced")
 
@@ -209,15 +110,15 @@ class S3Storage:
 
     def leftovers(self, tree: Tree) -> list[Leftover]:
         prefix = self.key(tree.ready)
-        with self.named(tree.ready):
-            pages = self.client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.bucket, Prefix=f"{prefix}/" if prefix else ""
-            )
-            return [
-                Leftover(posixpath.basename(upload["Key"]), (upload["Key"], upload["UploadId"], upload["Initiated"]))
-                for page in pages
-                for upload in page.get("Uploads", ())
-            ]
+        how, found = {"Prefix": f"{prefix}/" if prefix else ""}, []
+        while True:
+            page = self._page(tree.ready, "list_multipart_uploads", how)
+            for upload in page.get("Uploads", ()):
+                place = (upload["Key"], upload["UploadId"], upload["Initiated"])
+                found.append(Leftover(posixpath.basename(upload["Key"]), place))
+            if not page.get("IsTruncated"):
+                return found
+            how |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     def clear(self, leftover: Leftover) -> None:
         key, upload_id, began = leftover.place
@@ -233,78 +134,79 @@ class S3Storage:
         )
 
     def open(self, path: str) -> BinaryIO:
-        with self.named(path):
+        with self.named(path, FileNotFoundError):
             opened: BinaryIO = self.filesystem().open_input_file(path)
             return opened
 
     def read(self, path: str) -> bytes:
-        with self.named(path):
-            found: bytes = self.client.get_object(Bucket=self.bucket, Key=self.key(path))["Body"].read()
-            return found
+        found: bytes = self.ask(path, lambda client, at: client.get_object(**at)["Body"].read(), FileNotFoundError)
+        return found
 
     def size(self, path: str) -> int | None:
         try:
-            with self.named(path):
-                return int(self.client.head_object(Bucket=self.bucket, Key=self.key(path))["ContentLength"])
+            head = self.ask(path, lambda client, at: client.head_object(**at), FileNotFoundError)
         except FileNotFoundError:
             return None
+        if "ContentLength" not in head:
+            raise StorageUnavailable(f"{self.name(path)}: an answer was cut off", hint="it is asked again")
+        return int(head["ContentLength"])
 
     def names(self, folder: str) -> list[str]:
         prefix = self.key(folder)
         prefix = f"{prefix}/" if prefix else ""
         found = []
-        for page in self._pages(folder, Prefix=prefix, Delimiter="/"):
+        for page in self._pages(folder, {"Prefix": prefix, "Delimiter": "/"}):
             found += [each["Key"] for each in page.get("Contents", ())]
             found += [each["Prefix"].rstrip("/") for each in page.get("CommonPrefixes", ())]
-        return sorted(name for name in (key.removeprefix(prefix) for key in found) if name)
+        return sorted({key.removeprefix(prefix) for key in found} - {""})
 
     def walk(self, folder: str) -> Iterator[str]:
         prefix, root = self.key(folder), f"{self.prefix}/" if self.prefix else ""
-        for page in self._pages(folder, Prefix=f"{prefix}/" if prefix else ""):
+        for page in self._pages(folder, {"Prefix": f"{prefix}/" if prefix else ""}):
             for each in page.get("Contents", ()):
-                yield str(each["Key"]).removeprefix(root)
+                if not each["Key"].endswith("/"):  # a folder, as consoles make them
+                    yield str(each["Key"]).removeprefix(root)
 
     def remove(self, paths: Sequence[str]) -> None:
         for at in range(0, len(paths), 1000):
-            some = paths[at : at + 1000]
-            with self.named(some[0]):
-                keys = [{"Key": self.key(path)} for path in some]
-                answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})
-            refused = [error for error in answer.get("Errors", ()) if error.get("Code") not in MISSING]
-            if refused:
-                raise StorageError(
-                    f"s3://{self.bucket}/{refused[0].get('Key')} cannot be removed: {refused[0].get('Message')}",
-                    hint="the key needs s3:DeleteObject",
-                )
+            self._remove(paths[at], [self.key(path) for path in paths[at : at + 1000]])
 
     def lock(self, path: str, timeout: float) -> NoLock:
         return NoLock()
 
     def probe(self) -> None:
         path = f".probe-{uuid4().hex}"
+        self.create(path, b"1")
         try:
-            with self.named(path):
-                self.client.put_object(Bucket=self.bucket, Key=self.key(path), Body=b"1", IfNoneMatch="*")
-            try:
-                with self.named(path):
-                    self.client.put_object(Bucket=self.bucket, Key=self.key(path), Body=b"2", IfNoneMatch="*")
-            except FileExistsError:
-                return
-            raise UnsupportedStorage(
-                f"{self.name('')}: the store ignores If-None-Match, so two writers could overwrite each other",
-                hint="use AWS S3, Cloudflare R2, versitygw or another store with conditional writes",
-            )
+            self._put_new(path, b"2")
+        except FileExistsError:
+            return
         finally:
             self.remove([path])
+        raise UnsupportedStorage(
+            f"{self.name('')}: the store ignores If-None-Match, so two writers could overwrite each other",
+            hint="use AWS S3, Cloudflare R2, versitygw or another store with conditional writes",
+        )
 
     def filesystem(self) -> FileSystem:
-        return self._arrow
+        from pyarrow.fs import SubTreeFileSystem  # noqa: PLC0415  Arrow takes a moment to import
+
+        return SubTreeFileSystem(posixpath.join(self.bucket, self.prefix), self.connection.arrow)
 
     # What the above is made of.
 
-    def named(self, path: str) -> AbstractContextManager[None]:
-        """Turn the client's errors into ours, naming the object."""
-        return told(self.name(path))
+    def named(self, path: str, *answers: Answer) -> AbstractContextManager[None]:
+        """Turn the client's errors into ours, naming the object; see `s3_errors.told`."""
+        return self.connection.told(self.name(path), *answers)
+
+    def ask(self, path: str, request: Callable[[Any, dict[str, str]], _T], *answers: Answer) -> _T:
+        """What `request(client, bucket and key)` gives; made again where only the moment was wrong."""
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return self._asked(path, request, answers)
+            except Again:
+                _pause(attempt)
+        return self._asked(path, request, answers)
 
     def complete(self, path: str, upload: Upload) -> None:
         """Make the object of its parts.
@@ -312,53 +214,101 @@ class S3Storage:
         Raises FileNotFoundError where there is no such upload (any more), FileExistsError where there is an object.
         """
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(upload.etags, 1)]
-        with self.named(path):
-            self.client.complete_multipart_upload(
-                Bucket=self.bucket, Key=self.key(path), UploadId=upload.id, MultipartUpload={"Parts": parts},
-                IfNoneMatch="*",
-            )  # fmt: skip
+        how = {"UploadId": upload.id, "MultipartUpload": {"Parts": parts}, "IfNoneMatch": "*"}
+        self.ask(
+            path, lambda client, at: client.complete_multipart_upload(**at, **how), FileNotFoundError, FileExistsError
+        )
 
     def abort(self, path: str, upload_id: str) -> None:
         """Throw an upload away; one that is not there is no error."""
         try:
-            with self.named(path):
-                self.client.abort_multipart_upload(Bucket=self.bucket, Key=self.key(path), UploadId=upload_id)
+            self.ask(
+                path, lambda client, at: client.abort_multipart_upload(**at, UploadId=upload_id), FileNotFoundError
+            )
         except FileNotFoundError:
             return
 
+    def reaches(self, other: S3Storage) -> bool:
+        """Whether this store's client can copy from the other: one endpoint, the same keys."""
+        mine, others = self.connection, other.connection
+        return (mine.endpoint, mine.options) == (others.endpoint, others.options)
+
+    def copy(self, source: S3Storage, taken: str, path: str) -> str | None:
+        """Let the store copy `taken` of a storage that it reaches to `path`, at most COPY_BYTES, over what is there.
+
+        Returns the copy's SHA-256 in hex as the store computed it; None from one that does not tell. Raises
+        FileNotFoundError.
+        """
+        how = {"CopySource": {"Bucket": source.bucket, "Key": source.key(taken)}, "ChecksumAlgorithm": "SHA256"}
+        answer = self.ask(path, lambda client, at: client.copy_object(**at, **how), FileNotFoundError)
+        told = answer["CopyObjectResult"].get("ChecksumSHA256")
+        return None if told is None else base64.b64decode(told).hex()
+
+    def _asked(self, path: str, request: Callable[[Any, dict[str, str]], _T], answers: tuple[Answer, ...]) -> _T:
+        with self.named(path, *answers):
+            return request(self.client, {"Bucket": self.bucket, "Key": self.key(path)})
+
+    def _put_new(self, path: str, data: bytes) -> None:
+        self.ask(path, lambda client, at: client.put_object(**at, Body=data, IfNoneMatch="*"), FileExistsError)
+
     def _publish(self, file: CommittedFile) -> None:
+        taken = False
         try:
             if file.upload is not None:
                 self.complete(file.path, file.upload)
-            else:
-                source = {"Bucket": self.bucket, "Key": self.key(file.active)}
-                with self.named(file.active):
-                    self.client.copy_object(Bucket=self.bucket, Key=self.key(file.path), CopySource=source)
-        except (FileNotFoundError, FileExistsError):
-            size = self.size(file.path)
-            if size is None:
-                raise gone(self, file) from None
-            if size != file.bytes:
-                raise foreign(self, file) from None
+                return
+            found = self.size(file.path)
+            if found is None:
+                self.copy(self, file.active, file.path)
+                return
+        except (FileNotFoundError, FileExistsError) as error:
+            taken, found = isinstance(error, FileExistsError), self.size(file.path)
+        if found is None and taken:
+            raise StorageUnavailable(
+                f"{self.name(file.path)}: the store says that it is there, and that it is not", hint="it is tried again"
+            )
+        if found is None:
+            raise gone(self, file)
+        if file.bytes not in (found, self.size(file.path)):  # asked twice: of a head cut short the client says nothing
+            raise foreign(self, file)
 
-    def _pages(self, folder: str, **how: str) -> Iterator[dict[str, Any]]:
-        with self.named(folder):
-            yield from self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **how)
+    def _remove(self, path: str, keys: list[str]) -> None:
+        """At most 1000, `path` the first. Some stores are busy key by key, and name those that were not removed."""
+        for attempt in range(1, ATTEMPTS + 1):
+            errors = self._delete(path, keys)
+            if not errors:
+                return
+            final = next((error for error in errors.values() if not isinstance(error, StorageUnavailable)), None)
+            if final is not None or attempt == ATTEMPTS:
+                raise final or errors.popitem()[1]
+            keys = list(errors)
+            _pause(attempt)
 
-    @cached_property
-    def _arrow(self) -> FileSystem:
-        """Arrow's own client. Keys that do not expire are handed to it; it finds the others as boto3 does."""
-        from pyarrow.fs import S3FileSystem, SubTreeFileSystem  # noqa: PLC0415  Arrow takes a moment to import
+    def _delete(self, path: str, keys: list[str]) -> dict[str, Exception]:
+        """One request; what stands in the way of each key that is still there."""
+        what = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = self.ask(path, lambda client, at: client.delete_objects(Bucket=at["Bucket"], Delete=what))
+        return {
+            each["Key"]: error_of(
+                f"s3://{self.bucket}/{each['Key']} cannot be removed", each.get("Code", ""), "", each.get("Message")
+            )
+            for each in answer.get("Errors", ())
+            if each.get("Code") not in MISSING
+        }
 
-        found = self._session.get_credentials()
-        static = found is not None and found.method in {"explicit", "env", "shared-credentials-file", "config-file"}
-        keys = found.get_frozen_credentials() if static else None
-        scheme, _, host = (self._endpoint or "").rstrip("/").partition("://")
-        system = S3FileSystem(
-            access_key=keys and keys.access_key,
-            secret_key=keys and keys.secret_key,
-            session_token=keys and keys.token,
-            region=self.client.meta.region_name,
-            **({"endpoint_override": host, "scheme": scheme} if host else {}),
-        )
-        return SubTreeFileSystem(posixpath.join(self.bucket, self.prefix), system)
+    def _pages(self, folder: str, how: dict[str, str]) -> Iterator[dict[str, Any]]:
+        while True:
+            page = self._page(folder, "list_objects_v2", how)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            how = {**how, "ContinuationToken": page["NextContinuationToken"]}
+
+    def _page(self, folder: str, listing: str, how: dict[str, str]) -> dict[str, Any]:
+        page: dict[str, Any] = self.ask(folder, lambda client, at: getattr(client, listing)(Bucket=at["Bucket"], **how))
+        return page
+
+
+def _pause(attempt: int) -> None:
+    """Before the next attempt: longer each time, by chance, so that two writers do not meet again."""
+    time.sleep(random.uniform(0, 0.1 * 2**attempt))

@@ -155,11 +155,11 @@ class Segment:
         self._waiting_bytes += table.nbytes
         self._note_times(table)
         if self._waiting_bytes >= self._group_bytes:
-            self._write_group()
+            self.write_group()
 
     def finish(self) -> None:
         """Write what is gathered and the end of the file; not yet safe."""
-        self._write_group()
+        self.write_group()
         self._opened()[0].close()
         self._writer = None
 
@@ -198,7 +198,8 @@ class Segment:
             self._writer = self._form.open(self._sink)
         return self._writer, self._sink
 
-    def _write_group(self) -> None:
+    def write_group(self) -> None:
+        """Write what is gathered as a row group."""
         if self._waiting:
             group = pa.concat_tables(self._waiting).combine_chunks().unify_dictionaries()
             self._opened()[0].write(group)

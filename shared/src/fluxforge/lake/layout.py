@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import quote
 
-from fluxforge.clock import NS
+from fluxforge.clock import NS, date_of
 from fluxforge.errors import StorageError
-from fluxforge.files import Tree, chains
+from fluxforge.files import CommittedFile, Tree, chains
 from fluxforge.files.history import newest
 from fluxforge.rows import Market, Table
 from fluxforge.storage import Root, storage
@@ -29,11 +28,6 @@ def hive_symbol(symbol: str) -> str:
     return symbol.replace("/", "-").replace(":", "_")
 
 
-def date_of(timestamp: int) -> str:
-    """The UTC day of a time in ns."""
-    return datetime.fromtimestamp(timestamp // NS, UTC).date().isoformat()
-
-
 def folder_of(table: Table, market: Market, timestamp: int, duration: int | None = None) -> str:
     """The folder of a row; `timestamp` in ns, `duration` of a bar in s."""
     parts = [
@@ -46,6 +40,11 @@ def folder_of(table: Table, market: Market, timestamp: int, duration: int | None
     if duration is not None:
         parts.append(f"duration={duration}")
     return "/".join(parts)
+
+
+def parts_of(file: CommittedFile) -> dict[str, str]:
+    """What the file's folder says: exchange, symbol, date and, of bars, duration; as in the path."""
+    return dict(part.split("=", 1) for part in file.path.split("/")[:-1] if "=" in part)
 
 
 def claim(tree: Tree, road: Road) -> None:

@@ -22,7 +22,7 @@ from fluxforge.lake.layout import claim, lake_tree
 from fluxforge.lake.writer import LakeWriter
 from fluxforge.log import Batch, Consumer, Log, Record, TopicPartition
 from fluxforge.rows import Table
-from fluxforge.service import Role, Stop, open_log
+from fluxforge.service import Role, Stop, open_log, spare_the_collector
 from fluxforge.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ def role(tables: Sequence[str]) -> Role:
         yield f"lake: {tree.storage.name('')}"
 
     def serve(settings: Settings, stop: Stop) -> None:
+        spare_the_collector()
         log = open_log(settings)
         try:
             log.create(settings.topic_specs())

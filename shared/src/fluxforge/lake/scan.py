@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from fluxforge.clock import NS
-from fluxforge.errors import StorageError
-from fluxforge.files import CommittedFile, Tree, chains, commits, locate
-from fluxforge.lake.layout import date_of, hive_symbol, lake_tree
+from fluxforge.clock import NS, date_of
+from fluxforge.errors import ConfigError, StorageError
+from fluxforge.files import CommittedFile, Tree
+from fluxforge.files.dataset import Found, committed_files, dataset, files_at, schema_of
+from fluxforge.lake.layout import hive_symbol, lake_tree, parts_of
 from fluxforge.storage import Root
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FOLDERS = {"hf": "orderbook/hf", "bars": "orderbook/bars", "trades": "trades", "ticker": "ticker"}
 """The tables and their folders below a source."""
@@ -23,7 +29,7 @@ HIVE_SCHEMA = pa.schema(
     [("exchange", pa.string()), ("symbol", pa.string()), ("date", pa.date32()), ("duration", pa.int64())]
 )
 
-Time = int | datetime | str
+Time: TypeAlias = int | datetime | str
 """ns since 1970 UTC, a datetime, or ISO 8601; without a zone it is UTC."""
 
 
@@ -45,66 +51,86 @@ def scan(
     symbol    as the exchange unifies it or as the path writes it: `BTC/USDT`, `BTC-USDT`
     duration  of bars, s; 0 for the information-driven ones, which their column bar_type tells apart
 
-    The dataset has the path's columns too: exchange, symbol (`BTC-USDT`), date, duration. Raises StorageError where
-    nothing is committed or a committed file is gone.
+    The dataset has the path's columns too: exchange, symbol (`BTC-USDT`), date, duration. A filter on these or on
+    timestamp opens only files that can hold such rows. Where configurations differ in their columns it has all of
+    them, null where a file has none. Raises StorageError where nothing is committed.
     """
     if table not in FOLDERS:
         raise StorageError(f"there is no table {table!r}", hint=f"one of {', '.join(FOLDERS)}")
     tree = lake_tree(root)
-    first, last = _ns(start), _ns(end)
+    first, last = time_ns(start), time_ns(end)
     wanted = {
         "exchange": exchange,
         "symbol": None if symbol is None else hive_symbol(symbol),
         "duration": None if duration is None else str(duration),
     }
-    files = [file for file in committed(tree, table, source) if _matches(file, wanted, first, last)]
-    if not files:
+    found = files_at(tree, (one for one in committed(tree, table, source) if _matches(one.file, wanted, first, last)))
+    if not found:
         raise StorageError(
             f"{tree.storage.name('')}: no committed {table} rows match",
             hint="nothing has been written yet, or exchange, symbol and times are others",
         )
     names = ("exchange", "symbol", "date", *(("duration",) if table == "bars" else ()))
-    partitioning = ds.partitioning(pa.schema([HIVE_SCHEMA.field(name) for name in names]), flavor="hive")
-    paths = [locate(tree, file) for file in files]
-    dataset = ds.dataset(paths, filesystem=tree.storage.filesystem(), format="parquet", partitioning=partitioning)
+    inside = schema_of(tree, found)
+    schema = pa.schema([*(f for f in inside if f.name not in names), *(HIVE_SCHEMA.field(name) for name in names)])
+    made = dataset(tree, found, schema, (partition_of(at.file, names) for at in found), "timestamp")
     for bound, keep in ((first, pc.greater_equal), (last, pc.less)):
         if bound is not None:
-            dataset = dataset.filter(keep(ds.field("timestamp"), _like(dataset.schema, bound)))
-    return dataset
+            made = made.filter(keep(ds.field("timestamp"), pa.scalar(bound, pa.int64())))
+    return made
 
 
-def committed(tree: Tree, table: str, source: str | None = None) -> list[CommittedFile]:
+def scan_polars(root: Root, table: str, **chosen: Any) -> pl.LazyFrame:
+    """`scan` as a Polars LazyFrame: columns and filters that it pushes down reach the same files.
+
+    `chosen`: as of `scan`. What Polars cannot push down it applies afterwards, so the rows are the same. Raises
+    ConfigError where Polars is not installed.
+    """
+    try:
+        import polars as pl  # noqa: PLC0415  it is nobody's dependency
+    except ImportError as error:
+        raise ConfigError("Polars is not installed", hint="install polars") from error
+    return pl.scan_pyarrow_dataset(scan(root, table, **chosen))
+
+
+def committed(tree: Tree, table: str, source: str | None = None) -> Iterator[Found]:
     """Every committed file of a table, chain by chain, each chain's in order of offset."""
     inside = re.compile(rf"(?P<source>[^/]+)/{FOLDERS[table]}/exchange=")
-    found = []
-    for chain in chains(tree):
-        for record in commits(tree, chain):
-            for file in record.files:
-                match = inside.match(file.path)
-                if match and source in (None, match["source"]):
-                    found.append(file)
-    return found
+    for found in committed_files(tree):
+        match = inside.match(found.file.path)
+        if match and source in (None, unquote(match["source"])):
+            yield found
 
 
-def _matches(file: CommittedFile, wanted: dict[str, str | None], first: int | None, last: int | None) -> bool:
-    parts = dict(part.split("=", 1) for part in file.path.split("/")[:-1] if "=" in part)
-    if any(value is not None and parts.get(name) != value for name, value in wanted.items()):
-        return False
-    if first is not None and parts["date"] < date_of(first):
-        return False
-    return last is None or parts["date"] <= date_of(last)
+def partition_of(file: CommittedFile, names: tuple[str, ...]) -> Mapping[str, Any]:
+    """The values of the path's columns."""
+    parts = parts_of(file)
+    made: dict[str, Any] = {name: unquote(parts[name]) for name in names if name in parts}
+    if "date" in made:
+        made["date"] = date.fromisoformat(made["date"])
+    if "duration" in made:
+        made["duration"] = int(made["duration"])
+    return made
 
 
-def _ns(time: Time | None) -> int | None:
+def time_ns(time: Time | None) -> int | None:
+    """ns since 1970 UTC. Raises ConfigError for a text that is no time."""
     if time is None or isinstance(time, int):
         return time
-    at = datetime.fromisoformat(time) if isinstance(time, str) else time
+    try:
+        at = datetime.fromisoformat(time) if isinstance(time, str) else time
+    except ValueError as error:
+        raise ConfigError(f"{time!r} is no time", hint="as 2026-01-31 or 2026-01-31T12:00, UTC") from error
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
     whole = int(at.replace(microsecond=0).timestamp())
     return whole * NS + at.microsecond * 1000
 
 
-def _like(schema: pa.Schema, ns: int) -> Any:
-    """`ns` in the type of the timestamp column."""
-    return pa.scalar(ns, pa.int64()).cast(schema.field("timestamp").type)
+def _matches(file: CommittedFile, wanted: Mapping[str, str | None], first: int | None, last: int | None) -> bool:
+    parts = parts_of(file)
+    if any(value is not None and unquote(parts.get(name, "")) != value for name, value in wanted.items()):
+        return False
+    if first is not None and parts["date"] < date_of(first):
+        return False
+    return last is None or parts["date"] <= date_of(last)

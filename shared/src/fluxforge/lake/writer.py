@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fluxforge.files import Chain, ChainId, Commit, Tree, parquet
+from fluxforge.files import Chain, ChainId, Commit, Format, Tree, parquet
 from fluxforge.lake.layout import DAY_NS, Road, folder_of
 from fluxforge.rows import SCHEMA_VERSION, Market, Table
 
@@ -38,8 +38,7 @@ class LakeWriter:
             "fluxforge.schema_version": str(SCHEMA_VERSION),
             "fluxforge.config_hash": config_hash,
         }
-        words = [field.name for field in self._schema if pa.types.is_string(field.type) and field.name != "id"]
-        self._format = parquet(self._schema, dictionary=words, metadata=metadata)
+        self._format = file_format(self._schema.with_metadata(metadata))
         self._waiting: list[pa.Table] = []
 
     @classmethod
@@ -136,6 +135,12 @@ class LakeWriter:
             source, exchange, symbol, *duration = (part[name][0].as_py() for name in self._path)
             market = Market(exchange, symbol, source)
             yield folder_of(self.table, market, part["timestamp"][0].as_py(), *duration), part
+
+
+def file_format(schema: pa.Schema) -> Format:
+    """How the lake's files are written: words by dictionary, all else plain; the schema's metadata in the footer."""
+    words = [field.name for field in schema if pa.types.is_string(field.type) and field.name != "id"]
+    return parquet(schema, dictionary=words)
 
 
 def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:

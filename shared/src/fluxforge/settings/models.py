@@ -16,6 +16,7 @@ from fluxforge import catalogue
 from fluxforge.errors import ConfigError
 from fluxforge.kernels.config import DEFAULT, INFORMATION, BarConfig, FeatureConfig
 from fluxforge.settings.collecting import Ccxt, CoinbaseExchange, CollectorSettings, NativeExchange
+from fluxforge.settings.maintenance import Maintenance
 from fluxforge.settings.section import Section, read_secret
 from fluxforge.topics import Topics, TopicSpec
 
@@ -345,6 +346,7 @@ class Settings(Section):
     etl: Etl = Etl()
     lake: Lake = Lake()
     storage: Storage = Storage()
+    maintenance: Maintenance = Maintenance()
     metrics: Metrics = Metrics()
 
     @model_validator(mode="after")

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.book_sync import BookSync, Summing
+from collector.book_sync import BookSync
 from collector.identity import Identity
+from collector.text_book import Summing
 from collector.wire import Beat, Checksum, Found, Gap, Reply, Void, WireParser
 from collector.wire.bitfinex import BitfinexParser
 from collector.wire.bitstamp import BitstampParser

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from collector.book_sync import Summing
+from collector.text_book import Summing
 from collector.wire import WireParser
 from collector.wire.binance import BinanceParser
 from collector.wire.bitfinex import FLAGS as BITFINEX_FLAGS

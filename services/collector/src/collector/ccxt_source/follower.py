@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection
 
-from collector.book_sync import SETTLE_NS, Summing
+from collector.bridge import SETTLE_NS
 from collector.ccxt_source.kept_audit import KeptAudit
 from collector.ccxt_source.seen_line import SeenLine
 from collector.identity import Identity
 from collector.market import Market, Taken
+from collector.text_book import Summing
 from collector.wire import RestBook
 from fluxforge.clock import NS
 from fluxforge.events import AnyEvent, BookSnapshot, Heartbeat, ResetReason, Trade

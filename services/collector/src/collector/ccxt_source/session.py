@@ -14,6 +14,7 @@ import msgspec
 from collector.ccxt_source.dialects import Dialect
 from collector.ccxt_source.exchange import CcxtConfig
 from collector.ccxt_source.follower import Follower
+from collector.ccxt_source.followers import followers
 from collector.ccxt_source.housekeeping import Housekeeping
 from collector.ccxt_source.outlet import Outlet
 from collector.ccxt_source.repairs import Repairs
@@ -27,7 +28,7 @@ from collector.pipeline import Origin, Pipeline
 from collector.silence import Silence
 from collector.skew import Skew
 from collector.stats import Stats
-from collector.wire import Beat, Checksum, Found, Gap, Reply, RestBook, Void
+from collector.wire import Beat, Checksum, Gap, Reply, RestBook, Void
 from collector.wire.head import Head
 from fluxforge import metrics
 from fluxforge.clock import Clock
@@ -43,6 +44,7 @@ CHANNELS: Mapping[type, str] = {
     Void: "trades",
     Ticker: "ticker",
 }
+_OF_A_SYMBOL = (BookDelta, BookSnapshot, Trade, Ticker, Checksum, Void)
 _UNUSABLE = (ValueError, TypeError, LookupError, ArithmeticError, msgspec.MsgspecError)
 
 
@@ -71,7 +73,6 @@ class Session:
         resume: Mapping[str, Trade] | None = None,
     ) -> None:
         self._markets, self._channels, self._config, self._dialect = markets, channels, config, dialect
-        self._plan = plan
         self._exchange, self._outlet, self._stats, self._clock = exchange, outlet, stats, clock
         self._labels = ("ccxt", config.exchange)
         self._skew = Skew()
@@ -79,7 +80,7 @@ class Session:
         self.tap = Tap(exchange, config.collector, clock, self)
         if dialect is not None:
             dialect.prepare(exchange)
-        self.followers = {symbol: self._new_follower(symbol, market) for symbol, market in markets.items()}
+        self.followers = followers(markets, channels, config, dialect=dialect, plan=plan, skew=self._skew)
         for follower in self.followers.values():
             if resume and follower.key in resume:
                 follower.resume(resume[follower.key])
@@ -168,7 +169,7 @@ class Session:
         for each in found:
             if isinstance(each, Trade) and each.backfilled:
                 past.append(each)
-            elif type(each) in CHANNELS or isinstance(each, Checksum):
+            elif isinstance(each, _OF_A_SYMBOL):
                 self._found(line, each, now)
             elif isinstance(each, Gap):
                 self._gap(line, each, now)
@@ -198,11 +199,9 @@ class Session:
     def refused(self, line: Line, refusal: Refusal) -> None:
         self._subscriptions.refused(*refusal)
 
-    def _found(self, line: Line, found: Found, now: int) -> None:
+    def _found(self, line: Line, found: BookDelta | BookSnapshot | Trade | Ticker | Checksum | Void, now: int) -> None:
         """One thing that our own parser read."""
-        assert line.parser is not None and isinstance(
-            found, BookDelta | BookSnapshot | Trade | Ticker | Checksum | Void
-        )
+        assert line.parser is not None
         follower = self.followers.get(line.parser.symbols[found.native])
         if follower is None:
             return
@@ -297,24 +296,3 @@ class Session:
         """Not where the exchange sends whole books: each is the truth."""
         able = "orderbook" in self._channels and self._exchange.has.get("fetchOrderBook") and not sampled
         return self._repairs.audit if able else None
-
-    def _new_follower(self, symbol: str, market: Mapping[str, Any]) -> Follower:
-        dialect = self._dialect
-        return Follower(
-            {
-                "exchange": self._config.exchange,
-                "symbol": symbol,
-                "native": dialect.native(market) if dialect else str(market["id"]),
-                "source": "ccxt",
-                "collector": self._config.collector,
-                "connection": "",
-            },
-            self._channels,
-            lambda: self._skew.value,
-            consecutive=dialect is not None and dialect.consecutive,
-            parsed=dialect is not None,
-            streamed=dialect is None or not dialect.rest_levels,
-            levels=(self._plan.depth(market) or dialect.levels) if dialect else None,
-            summing=dialect.summing if dialect else None,
-            stall=self._config.stall_timeout,
-        )

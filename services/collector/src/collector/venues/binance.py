@@ -13,9 +13,9 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from collector.book_sync import Summing
 from collector.skew import Skew
 from collector.symbols import listing
+from collector.text_book import Summing
 from collector.venue import Endpoints, Request, RestError, TradePages, get
 from collector.wire import RestBook
 from collector.wire.binance import BinanceParser, rest_book

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from collector.book_sync import Summing
 from collector.skew import Skew
+from collector.text_book import Summing
 from collector.venue import Endpoints, Request, TradePages, get
 from collector.wire import RestBook
 from collector.wire.coinbase import CoinbaseParser, ids_and_times, listing, rest_book

@@ -41,7 +41,7 @@ class Checksum(NamedTuple):
     """The exchange's checksum of its book after the event before.
 
     value       as the exchange defines it; None where the exchange gave none with this event
-    bids, asks  that event's levels as they stood on the wire, for checksums over text; a size of zero removes
+    bids, asks  that event's levels, in its order, as they stood on the wire, for checksums over text; or none of them
     """
 
     native: str

@@ -1,0 +1,36 @@
+"""How the lake is compacted: each folder's rows sorted by time, in the columns they have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fluxforge.files import CommittedFile, Format, Tree, locate
+from fluxforge.files.runs import Layout
+from fluxforge.lake.layout import parts_of
+from fluxforge.lake.writer import file_format
+
+
+class _Lake:
+    sort: str | None = "timestamp"
+    time_column = "timestamp"
+
+    def day(self, file: CommittedFile) -> str | None:
+        return parts_of(file)["date"]
+
+    def tables(self, tree: Tree, file: CommittedFile) -> Iterator[pa.Table]:
+        with (
+            tree.storage.open(locate(tree, file)) as opened,
+            pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as found,
+        ):
+            for group in range(found.num_row_groups):
+                yield found.read_row_group(group)
+
+    def form(self, file: CommittedFile, schema: pa.Schema) -> Format:
+        return file_format(schema)
+
+
+LAYOUT: Final[Layout] = _Lake()
