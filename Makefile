@@ -11,6 +11,7 @@ MINUTES ?= 30
 SEED ?= 1
 LOG ?= kafka
 NAME ?=
+WORKERS ?= 3
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -37,7 +38,7 @@ demo: $(READY)
 	@$(BIN)/fluxforge demo $(ARGS)
 
 test: $(READY)
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 integration: $(READY)
 	@$(BIN)/python -m pytest -q -m kafka $(ARGS)
