@@ -14,7 +14,7 @@ from prometheus_client import generate_latest
 from rich.console import Console
 
 from fluxforge import codec, metrics, rows
-from fluxforge.events import Event, Heartbeat, Reset, Trade
+from fluxforge.events import BookSnapshot, Event, Heartbeat, Reset, Trade
 from fluxforge.kernels.config import FeatureConfig
 from fluxforge.log import Log, Output, TopicPartition, open_log
 from fluxforge.settings import Settings
@@ -172,6 +172,8 @@ class TestWatch:
             log,
             self.event(Reset, "A/B", reason="reconnect"),
             self.event(Heartbeat, "A/B"),
+            self.event(Reset, "A/B", reason="reconnect", detail="the book's socket is new"),
+            self.event(BookSnapshot, "A/B", bids=b"", asks=b""),
             self.event(Reset, "A/B", reason="gap"),
             self.event(Trade, "C/D", id="1", price=1.0, size=1.0, side=1),
             Output("market.raw", b"x|E/F", b"not ours"),
@@ -185,13 +187,13 @@ class TestWatch:
         watch = Watch(log, Settings().topic_names(), FeatureConfig(), OwnClock(), from_end=False)
         watch.drain()
         counts = watch.counts
-        assert (counts.events, counts.feature_rows, counts.bars, counts.late, counts.dead) == (5, 2, 2, 1, 1)
-        assert dict(counts.resets) == {"gap": 1}, "the Reset that begins a key is no gap"
+        assert (counts.events, counts.feature_rows, counts.bars, counts.late, counts.dead) == (7, 2, 2, 1, 1)
+        assert dict(counts.resets) == {"gap": 1}, "the Resets that begin a key and its book are no gaps"
         assert watch.latencies == [250.0, 100.0]
         market = watch.markets["x|A/B"]
-        assert (market.events, market.rows, market.mid, market.spread_bps, market.ofi) == (3, 2, 2.0, 2.0, None)
+        assert (market.events, market.rows, market.mid, market.spread_bps, market.ofi) == (5, 2, 2.0, 2.0, None)
         assert market.bar is not None and market.bar.close == 3.5, "bars that trades close are not those it shows"
-        assert sum(watch.ends(["market.raw"]).values()) == 5
+        assert sum(watch.ends(["market.raw"]).values()) == 7
         watch.close()
 
     def test_from_the_end_sees_only_what_is_new(self, log: Log) -> None:

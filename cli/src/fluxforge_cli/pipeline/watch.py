@@ -32,6 +32,7 @@ class Market:
     spread_bps: float | None = None
     ofi: float | None = None
     bar: Bar | None = None
+    books: int = 0
 
 
 class Bar(msgspec.Struct):
@@ -134,13 +135,14 @@ class Watch:
         self.counts.kinds[kind] += 1
         market = self._market((record.key or b"").decode(errors="replace"))
         market.events += 1
-        # A Reset that is the first of its key begins it; there is nothing it could be a gap in.
-        if kind is Kind.RESET and market.events > 1 and record.value is not None:
+        market.books += kind in (Kind.BOOK_SNAPSHOT, Kind.BOOK_DELTA)
+        if kind is Kind.RESET and record.value is not None:
             try:
                 event = codec.decode(record.value)
             except CodecError:
                 return
-            if isinstance(event, Reset):
+            # The Reset that begins a key, or its book where that has a socket of its own, is no gap in anything.
+            if isinstance(event, Reset) and market.events > 1 and (event.incomplete or market.books):
                 self.counts.resets[event.reason] += 1
 
     def _feature(self, record: Record, now: int) -> None:

@@ -14,6 +14,9 @@ from collector.wire.fields import SIDES, number, pack_texts, prices_and_sizes
 from collector.wire.kraken import checksum
 from fluxforge.clock import NS
 
+LATEST_S = 1e10
+"""Times are seconds since 1970 UTC, up to the year 2286."""
+
 
 class _Change(msgspec.Struct, gc=False):
     a: list[list[str]] = []
@@ -151,4 +154,6 @@ class KrakenV1Parser(WireParser):
 
 def _time(seconds: float) -> int:
     """Kraken's v1 times have microseconds. Raises ValueError, OverflowError."""
+    if not 0 <= seconds < LATEST_S:
+        raise ValueError(f"{seconds} s is no time")
     return round(seconds * 1_000_000) * (NS // 1_000_000)
