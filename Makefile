@@ -38,6 +38,7 @@ demo: $(READY)
 	@$(BIN)/fluxforge demo $(ARGS)
 
 test: $(READY)
+	@$(BIN)/python tests/s3_server.py
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 integration: $(READY)
