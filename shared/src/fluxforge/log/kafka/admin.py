@@ -134,7 +134,11 @@ class Admin:
                 {asked: spec}, isolation_level=committed, request_timeout=ANSWER_SECONDS
             )
             try:
-                return int(self._result(f"offsets of {tp.topic}[{tp.partition}]", futures[asked]).offset)
+                offset = int(self._result(f"offsets of {tp.topic}[{tp.partition}]", futures[asked]).offset)
+                if offset != ck.OFFSET_INVALID:  # a broker under load may answer without one
+                    return offset
+                if time.monotonic() > deadline:
+                    raise LogUnavailable(f"no broker tells the offsets of {tp.topic}[{tp.partition}]")
             except FluxForgeError as error:
                 if _code(error) not in _MOVING or time.monotonic() > deadline:
                     raise
