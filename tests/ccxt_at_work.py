@@ -69,7 +69,7 @@ class Offline:
         return [event for event in self.kept.events if isinstance(event, kind)]
 
     async def until_sent(self, part: bytes, count: int = 1) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while sum(part in orjson.dumps(each) for each in self.sent) < count:  # noqa: ASYNC110  ccxt tells nobody
                 await asyncio.sleep(0.01)
 
@@ -77,7 +77,7 @@ class Offline:
 @asynccontextmanager
 async def at_work(offline: Offline) -> AsyncIterator[Offline]:
     running = asyncio.create_task(offline.session.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not offline.sent:  # noqa: ASYNC110  ccxt tells nobody
             await asyncio.sleep(0.01)
     try:

@@ -56,7 +56,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 async def received(socket: Any, count: int) -> list[str]:
-    return [await socket.receive_str(timeout=10) for _ in range(count)]
+    return [await socket.receive_str(timeout=60) for _ in range(count)]
 
 
 async def messages(socket: Any, count: int) -> Frames:

@@ -75,7 +75,7 @@ def test_a_socket_side_gets_every_frame(wires: dict[str, Wire], exchange: str, s
 
 
 async def _served(wire: Wire, side: str) -> dict[str, float]:
-    async with _serving(wire) as port, asyncio.timeout(30):
+    async with _serving(wire) as port, asyncio.timeout(120):
         return await collector_sides.SIDES[side](wire, port)
 
 

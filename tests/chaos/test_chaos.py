@@ -249,7 +249,7 @@ class Siege:
 
 def until_settled(url: str, topics: list[str]) -> None:
     """Until no transaction of a dead worker keeps rows from readers."""
-    insight, deadline = Insight(url, "nobody"), time.monotonic() + 30.0
+    insight, deadline = Insight(url, "nobody"), time.monotonic() + 120
     while not insight.settled(topics):
         assert time.monotonic() < deadline, "a dead worker's transaction stays open"
         time.sleep(0.1)

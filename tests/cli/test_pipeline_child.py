@@ -63,7 +63,7 @@ def make(tmp_path: Path, clock: OwnClock) -> Iterator[Callable[[str], Child]]:
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -147,9 +147,9 @@ async def played_back(data: Path, name: str) -> AsyncIterator[str]:
 
 
 def told(events: list[AnyEvent]) -> tuple[list[object], list[object], list[str]]:
-    """What a market did: diffs, trades, and why books began anew."""
+    """What a market did: diffs, trades (not which of stream and REST told first), and why books began anew."""
     diffs = [(e.seq, e.first_seq, e.bids, e.asks) for e in events if isinstance(e, BookDelta)]
-    trades = [(e.id, e.price, e.size, e.side, e.ts, e.backfilled) for e in events if isinstance(e, Trade)]
+    trades = [(e.id, e.price, e.size, e.side, e.ts) for e in events if isinstance(e, Trade)]
     return diffs, trades, [e.reason for e in events if isinstance(e, Reset)]
 
 
@@ -203,7 +203,8 @@ def test_the_ledger_of_a_process_says_what_the_simulator_did(collected: Collecte
         hit = key.split("|")[1] == EXCHANGES[name].symbols[0]
         if name == "binance":
             assert row["gaps"] == (lost if hit else 0)
-            assert row["duplicates"] == (1 if hit else 0)
+            # a trade that was fetched and then came in the stream too is one more
+            assert hit <= row["duplicates"] <= hit + row["backfilled"]
         else:  # Coinbase numbers the frames of a connection: nobody knows whose is missing, but trade ids tell
             assert row["gaps"] == lost + hit
         assert (row["trades"], row["resets"]) == (reader.trades, sum(reader.resets.values()))

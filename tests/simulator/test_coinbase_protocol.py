@@ -212,7 +212,7 @@ def test_a_socket_is_closed_without_a_subscription_and_when_nothing_is_sent(
             if channel:
                 await subscribe(socket, channel, "BTC-USD")
                 await messages(socket, 1)
-            message = await socket.receive(timeout=5)
+            message = await socket.receive(timeout=60)
             assert (message.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, 1000)
 
     run(test)

@@ -181,7 +181,7 @@ def test_an_unsubscribed_channel_ends_and_ping_is_answered() -> None:
             while (await messages(socket, 1))[0].get("event") != "unsubscribe":
                 pass
             await socket.send_str("ping")
-            while (text := await socket.receive_str(timeout=5)) != "pong":
+            while (text := await socket.receive_str(timeout=60)) != "pong":
                 assert json.loads(text)["arg"]["channel"] == "trades"
 
     run(test)
@@ -213,7 +213,7 @@ def test_a_silent_socket_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test() -> None:
         async with playing(brisk(start=Start(None))) as client, client.socket(PUBLIC) as socket:
-            assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+            assert (await socket.receive(timeout=60)).type is aiohttp.WSMsgType.CLOSE
             assert socket.close_code == 4004
 
     run(test)

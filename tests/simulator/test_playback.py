@@ -49,7 +49,7 @@ def test_who_comes_late_or_again_misses_nothing() -> None:
                 await first.send_str("hello")
                 assert await received(first, 3) == ["0", "1", "2"]
                 await simulator.ended.wait()
-                assert (await first.receive(timeout=5)).type is WSMsgType.CLOSE, "another connection is to come"
+                assert (await first.receive(timeout=60)).type is WSMsgType.CLOSE, "another connection is to come"
             async with client.socket("/x") as second:
                 await second.send_str("hello")
                 assert await received(second, 3) == ["3", "4", "5"]

@@ -191,7 +191,7 @@ def test_new_sockets_are_closed_with_1008_for_a_while(name: str) -> None:
         async with playing(exchange.simulator) as client:
             await client.fault("policy", seconds=30)
             async with client.socket(exchange.path) as socket:
-                assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+                assert (await socket.receive(timeout=60)).type is aiohttp.WSMsgType.CLOSE
                 assert socket.close_code == 1008
             await over(client, "policy")
             async with exchange.watching(client) as socket:

@@ -117,7 +117,7 @@ def sink_of(log: Log, topic: str, tree: Tree, **options: object) -> BronzeSink:
 
 def drain(sink: BronzeSink, log: Log, topic: str) -> None:
     ends = {TopicPartition(topic, n): log.bounds(TopicPartition(topic, n)).next for n in range(log.partitions(topic))}
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while sink.positions != ends:
         sink.step(0.05)
         assert time.monotonic() < deadline, f"{sink.positions} is not {ends}"
@@ -319,7 +319,7 @@ class TestProgram:
         with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
             assert process.stderr is not None
             url = next(found[0] for line in process.stderr if (found := re.findall(r"http://\S+/metrics", line)))
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120
             while consumed(url) < 400:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

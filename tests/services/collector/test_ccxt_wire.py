@@ -80,7 +80,7 @@ async def test_a_collector_captures_frames_and_answers_of_every_instance():
         )
         kept = Kept("market.wire")
         collecting = asyncio.create_task(CcxtCollector(config, kept, Stats(), SystemClock()).run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not any(isinstance(event, BookSnapshot) for event in kept.events):  # noqa: ASYNC110  a list tells nobody
                 await asyncio.sleep(0.01)
         collecting.cancel()

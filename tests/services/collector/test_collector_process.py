@@ -53,7 +53,7 @@ async def test_sigterm_drains_and_leaves_everything_in_the_log(tmp_path: Path):
         process = await collector(configure(tmp_path, simulator))
         assert process.stderr is not None
         lines: list[str] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not any("trade=" in line for line in lines):
                 lines.append((await process.stderr.readline()).decode())
         process.send_signal(signal.SIGTERM)
@@ -85,7 +85,7 @@ async def test_a_restart_makes_up_for_the_trades_it_missed(tmp_path: Path, road:
         for _ in range(2):
             process = await collector(config)
             assert process.stderr is not None
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while b"trade=" not in await process.stderr.readline():
                     pass
             process.kill()

@@ -170,7 +170,7 @@ async def test_only_unknown_symbols_is_an_error(tmp_path: Path):
             Simulator(synthetic(3)) as simulator,
             running(tmp_path, simulator, replace(CONFIG, symbols=("FOO/BAR",))) as run,
         ):
-            await asyncio.wait_for(run.collector.run(), 10)
+            await asyncio.wait_for(run.collector.run(), 120)
 
 
 @on_loop

@@ -139,7 +139,7 @@ async def test_nobody_waits_for_room_in_a_pipeline_that_closes(log: Waiting, pip
     await asyncio.sleep(0)
     assert not waiting.done()
     pipeline.close()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 120)
 
 
 @on_loop
@@ -178,4 +178,4 @@ async def test_a_closing_pipeline_gives_a_dead_log_up(log: Waiting, monkeypatch:
     pipeline.offer(TRADE)
     pipeline.close()
     with pytest.raises(LogUnavailable):
-        await asyncio.wait_for(pipeline.run(), 10)
+        await asyncio.wait_for(pipeline.run(), 120)
