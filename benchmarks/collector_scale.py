@@ -130,7 +130,7 @@ def measure(rate: float, seconds: float, queue: int, locked: float = 0.0, symbol
             spent = time.monotonic() - started
             after = (_cpu(collector), _cpu(exchange), _sent(url))
             tail.stop()
-            resident = _resident(collector)
+            resident = report.resident_mb(collector)
             _get(f"{url}/control/pause", b"")
             _until(lambda: metrics_of(page)["fluxforge_queue_events"] == 0, 60.0)
             time.sleep(SETTLE_S)
@@ -209,12 +209,6 @@ def _cpu(process: int) -> float:
     """User and system time of all its threads, s (Linux)."""
     words = Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _resident(process: int) -> float:
-    """MB (Linux)."""
-    [line] = [each for each in Path(f"/proc/{process}/status").read_text("ascii").splitlines() if "VmRSS" in each]
-    return int(line.split()[1]) / 1024
 
 
 def _until(holds: Callable[[], bool], seconds: float) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.history import History
 
-from benchmarks import topic
+from benchmarks import report, topic
 from fluxforge.batch import build
 from fluxforge.kernels import layout as at
 from fluxforge.kernels.config import FeatureConfig
@@ -54,20 +53,14 @@ def per_key(market: History) -> Memory:
     since = events[-1].capture_ts - DECAY_SPAN * max(config.horizons) * _NS
     kernel = FeatureKernel(config)
     gc.collect()
-    before = _resident()
+    before = report.resident_mb() * 2**20
     slots = [kernel.arena.slot(f"bench|S{k}/USDT") for k in range(KEYS)]
     for first in range(0, len(events), _PER_CALL):
         piece = events[first : first + _PER_CALL]
         for slot in slots:
             kernel.run(build(piece, [slot] * len(piece), range(first, first + len(piece))))
     gc.collect()
-    resident = (_resident() - before) / KEYS
+    resident = (report.resident_mb() * 2**20 - before) / KEYS
     record = kernel.arena.record(slots[0])
     levels = int(record[at.SIDE_BID + at.SIDE_LIVE] + record[at.SIDE_ASK + at.SIDE_LIVE])
     return Memory(market.source, levels, sum(e.capture_ts > since for e in events), record.nbytes, resident)
-
-
-def _resident() -> int:
-    """Of this process, bytes (Linux)."""
-    [line] = [line for line in Path("/proc/self/status").read_text("ascii").splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1]) * 1024

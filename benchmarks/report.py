@@ -6,12 +6,23 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 Run = Callable[[], object]
+
+
+def resident_mb(process: int | str = "self", *, most: bool = False) -> float:
+    """Memory of a process, MB (Linux): now, or the most it ever was.
+
+    Not getrusage's: its maximum begins with what the parent had when it forked.
+    """
+    field = "VmHWM:" if most else "VmRSS:"
+    [line] = [each for each in Path(f"/proc/{process}/status").read_text("ascii").splitlines() if field in each]
+    return int(line.split()[1]) / 1024
 
 
 def cpu_seconds(

@@ -8,7 +8,6 @@ prints one JSON line: CPU s from the first record on, or for the memory sides th
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -17,14 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from benchmarks.children import Clock, consume, decode
 
+from benchmarks import report
 from bronze_sink.sink import BronzeSink
 from fluxforge import bronze, rows
 from fluxforge.bronze.columns import ordinals, to_columns
 from fluxforge.files import ChainId
 from fluxforge.kernels.config import FeatureConfig
 from fluxforge.lake import LakeWriter, lake_tree
-from fluxforge.log import TopicPartition, open_log
-from fluxforge.service import spare_the_collector
+from fluxforge.log import RecordColumns, TopicPartition, open_log
+from fluxforge.service import leave_pandas_out, spare_the_collector
 from fluxforge.topics import Topics
 
 BATCH = 2_000
@@ -51,6 +51,7 @@ def main(side: str, bootstrap: str, prefix: str, partitions: str, events: str, f
 def sink(bootstrap: str, topics: Topics, folder: Path) -> None:
     """The sink as it is deployed, and the commit of all it has read."""
     spare_the_collector()
+    leave_pandas_out()
     log = open_log(f"kafka://{bootstrap}")
     tps = [TopicPartition(topics.raw, number) for number in range(log.partitions(topics.raw))]
     ends = {tp: log.bounds(tp).next for tp in tps}
@@ -76,10 +77,10 @@ def arrow(bootstrap: str, topics: Topics, partitions: int, folder: Path) -> None
         at = 0
         while at < end:
             batch = reader.read(BATCH)
-            records, at = batch.records, batch.next_offset
-            if not records:
+            records, at = RecordColumns.of(batch.records), batch.next_offset
+            if not batch.records:
                 continue
-            for (_, channel), table in to_columns(topics.raw, records, ordinals(records)).tables.items():
+            for (_, channel), table in to_columns(topics.raw, records, ordinals(records.offsets)).tables.items():
                 tables.setdefault((number, channel), []).append(table)
         reader.close()
     log.close()
@@ -116,7 +117,7 @@ def _feature_row(table: rows.Table, key: int, at: int) -> dict[str, object]:
 
 
 def _report_memory() -> None:
-    print(json.dumps({"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "cpu": 0.0}), flush=True)
+    print(json.dumps({"rss": report.resident_mb(most=True), "cpu": 0.0}), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from fluxforge.bronze.ndjson import ndjson_format
 from fluxforge.bronze.schema import parquet_format
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Ticker, Trade
 from fluxforge.files import Format
+from fluxforge.log import RecordColumns
 from fluxforge.recordings import by_instrument, read_binance_capture
 
 DEPTH = 20
@@ -87,8 +88,8 @@ def _sizes(channel: str, markets: Sequence[Sequence[AnyEvent]]) -> dict[str, flo
     """Each market in a file of its own; bytes over all of them."""
     totals: dict[str, int] = {}
     for market in markets:
-        records = [record_of(event, at) for at, event in enumerate(market)]
-        (table,) = to_columns("market.raw", records, ordinals(records)).tables.values()
+        records = RecordColumns.of([record_of(event, at) for at, event in enumerate(market)])
+        (table,) = to_columns("market.raw", records, ordinals(records.offsets)).tables.values()
         lines = _written(ndjson_format(), table)
         plain = io.BytesIO()
         pq.write_table(table, plain, compression="zstd", use_dictionary=False)

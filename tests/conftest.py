@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,31 @@ def s3_server() -> Iterator[S3Server]:
     server = S3Server()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def new_root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Makes an empty root of kind `folder` or `bucket`, as `--data-dir` takes it.
+
+    The first bucket sets the AWS_* variables, which processes begun by the test inherit.
+    """
+
+    def make(kind: str) -> str:
+        if kind == "folder":
+            return str(tmp_path / f"root-{uuid.uuid4().hex[:8]}")
+        assert kind == "bucket", kind
+        server: S3Server = request.getfixturevalue("s3_server")
+        for name, value in server.environ.items():
+            monkeypatch.setenv(name, value)
+        return f"s3://{server.bucket()}/some/prefix"
+
+    return make
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def root(request: pytest.FixtureRequest, new_root: Callable[[str], str]) -> str:
+    """An empty root of each kind in turn."""
+    return new_root(request.param)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])

@@ -219,5 +219,5 @@ def impatient() -> Iterator[None]:
     """Retries follow each other at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("botocore.endpoint.time", _Hurried)
-        patch.setattr("fluxforge.files.s3.time", _Hurried)
+        patch.setattr("fluxforge.files.s3_bucket.time", _Hurried)
         yield

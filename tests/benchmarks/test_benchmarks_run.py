@@ -25,7 +25,17 @@ def synthetic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_each_has_a_name() -> None:
-    assert command.NAMES == ["collector", "collector_scale", "compact", "engine", "kernel", "latency", "scale", "sink"]
+    assert command.NAMES == [
+        "collector",
+        "collector_scale",
+        "compact",
+        "engine",
+        "kernel",
+        "latency",
+        "replay",
+        "scale",
+        "sink",
+    ]
 
 
 def test_laps_are_the_same_events_later(tmp_path) -> None:

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from bronze_sink.partition import Rolling
 from bronze_sink.sink import BronzeSink
 from fluxforge import bronze, rows, service
-from fluxforge.files import Chain
 from fluxforge.lake import lake_tree
-from fluxforge.lake.role import LakeRole, Source
-from fluxforge.log import open_log
+from fluxforge.lake.role import LakeSink, Source
+from fluxforge.log import Log, open_log
+from fluxforge.sink import Sink
 from fluxforge.topics import Topics
 
 GROUP = "files"
@@ -47,32 +47,27 @@ def bronze_sink(url: str, topics: Topics, root: str, die_at: Callable[[str], Non
     rolling = Rolling(max_bytes=20_000, max_age=0.5)
     member = f"m{os.getpid()}"
     sink = BronzeSink(log, [topics.raw], bronze.tree(root), group=GROUP, member=member, rolling=rolling, step=die_at)
-    told = False
-    while not stop.is_set():
-        sink.step(0.05, 500)
-        if not told and len(sink.positions) == log.partitions(topics.raw):
-            told = True
-            print("working", flush=True)
-    sink.close()
-    log.close()
+    store(sink, log, log.partitions(topics.raw), stop)
 
 
 def lake_role(url: str, topics: Topics, root: str, die_at: Callable[[str], None], stop: service.Stop) -> None:
-    opened = Chain.open.__func__  # type: ignore[attr-defined]
-    Chain.open = classmethod(lambda cls, *given, **named: opened(cls, *given, **named, step=die_at))  # type: ignore[assignment, method-assign]
     log = open_log(url)
     source = Source(topics.ticker, rows.TICKER)
-    role = LakeRole(
-        log, lake_tree(root), [source], group=GROUP, member=f"m{os.getpid()}", max_bytes=1 << 20, max_age_s=0.5
-    )
-    consumer = role.join()
+    sink = LakeSink(
+        log, lake_tree(root), [source], group=GROUP, member=f"m{os.getpid()}", max_bytes=1 << 20, max_age_s=0.5,
+        step=die_at,
+    )  # fmt: skip
+    store(sink, log, log.partitions(topics.ticker), stop)
+
+
+def store(sink: Sink, log: Log, partitions: int, stop: service.Stop) -> None:
     told = False
     while not stop.is_set():
-        role.step(consumer, 0.05)
-        if not told and len(consumer.assignment()) == log.partitions(topics.ticker):
+        sink.step(0.05, 500)
+        if not told and len(sink.positions) == partitions:
             told = True
             print("working", flush=True)
-    consumer.close()
+    sink.close()
     log.close()
 
 

@@ -79,6 +79,17 @@ def test_the_table_names_market_and_hour(folder: Path) -> None:
     assert "2023-11-14 22" in text
 
 
+@pytest.mark.parametrize("hours", [1, 3])
+def test_the_table_has_a_column_of_what_there_was(folder: Path, hours: int) -> None:
+    """No heading is cut short; the losses of the first hour have theirs."""
+    since = f"2023-11-1{'4T22' if hours == 3 else '5T00'}:00"
+    words = run("--data-dir", str(folder), "--symbol", "A/USDT", "--from", since).output.split()
+    assert {"market", "seen", "dark", "absent", "books", "trades"} <= set(words)
+    assert ("gaps" in words, "skew" in words) == (hours == 3, hours == 3)
+    assert not {"resyncs", "duplicates", "shed", "holes", "collector"} & set(words)
+    assert "…" not in "".join(words)
+
+
 def test_time_and_exchange_choose(folder: Path) -> None:
     late = json.loads(run("--data-dir", str(folder), "--from", "2023-11-15T00:00", "--json").output)
     assert [row["books"] for row in late] == [5]

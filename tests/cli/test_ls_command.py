@@ -15,7 +15,6 @@ from fluxforge.clock import NS
 from fluxforge.errors import ConfigError, SegmentError, StorageError
 from fluxforge.files import Chain, retain, settle
 from fluxforge_cli.main import app
-from s3_server import S3Server
 from stored_data import DAY, FIRST, RAW, make_bronze, make_lake
 
 
@@ -30,16 +29,10 @@ def told(*arguments: object) -> Any:
     return json.loads(result.stdout)
 
 
-@pytest.fixture(params=["disk", "bucket"])
-def data(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture
+def data(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A root of each kind in turn, with Bronze and a lake."""
     monkeypatch.chdir(tmp_path)
-    root = str(tmp_path / "data")
-    if request.param == "bucket":
-        server: S3Server = request.getfixturevalue("s3_server")
-        for name, value in server.environ.items():
-            monkeypatch.setenv(name, value)
-        root = f"s3://{server.bucket()}/some/where"
     make_lake(root)
     make_bronze(root)
     return root
@@ -63,6 +56,16 @@ def test_every_market_is_listed(data: str) -> None:
     assert fast["orderbook"]["rows"] == 80
     assert abs(fast["orderbook"]["bytes"] - both) <= 2
     assert fast["orderbook"]["symbol"] == ""
+
+
+def test_the_list_names_what_describe_takes(data: str) -> None:
+    """And has no columns of losses where there are none."""
+    shown = run("ls", "--data-dir", data).stdout
+    names = {line.split()[0] for line in shown.splitlines() if "binance" in line}
+    assert names == {"raw.orderbook", "raw.trades", "raw.control", "bars", "ticker"}
+    for name in names:
+        assert run("describe", name, "--data-dir", data).exit_code == 0
+    assert "gap" not in shown and "dropped" not in shown
 
 
 def test_a_market_is_chosen_by_either_spelling(data: str) -> None:
@@ -89,7 +92,8 @@ def test_gaps_and_what_retention_dropped(tmp_path: Path) -> None:
     assert chain["dropped"] == [[0, 62, 62]]
     shown = run("describe", "raw.trades", "--data-dir", tmp_path).stdout
     assert "gap: [124, 200)" in shown and "dropped on purpose: [0, 62), 62 rows" in shown
-    assert "76" in run("ls", "--data-dir", tmp_path).stdout
+    shown = run("ls", "--data-dir", tmp_path).stdout
+    assert "gap offsets" in shown and "dropped rows" in shown and "76" in shown
 
 
 def test_describe_tells_columns_from_footers(data: str) -> None:
@@ -102,6 +106,8 @@ def test_describe_tells_columns_from_footers(data: str) -> None:
     assert columns["volume"]["nulls"] == 144
     assert columns["timestamp"]["min"] == FIRST
     assert "close" in run("describe", "bars", "--data-dir", data).stdout
+    raw = run("describe", "raw.trades", "--data-dir", data).stdout
+    assert "binance|BTC/USDT" in raw and "dictionary" not in raw and "b'" not in raw
 
 
 def test_json_segments_are_listed_too(tmp_path: Path) -> None:

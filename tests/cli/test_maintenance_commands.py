@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from fluxforge.errors import ConfigError, StorageError
 from fluxforge.events import Heartbeat
 from fluxforge.files import Chain, ChainId
 from fluxforge.files.history import records
+from fluxforge.rows import BARS
 from fluxforge.service import Stop
 from fluxforge.settings import Settings, load
 from fluxforge_cli.main import app
@@ -42,11 +44,11 @@ def answer(*arguments: object) -> dict[str, Any]:
     return found
 
 
-def write_bronze(root: Path) -> None:
-    """Three days of heartbeats, four batches each."""
+def write_bronze(root: Path, end: int = 12) -> None:
+    """Three days of heartbeats, four batches each, as far as they are not there."""
     with Chain.open(bronze.tree(root), RAW, first=0) as chain:
         writer = bronze.BronzeWriter(chain)
-        for n in range(12):
+        for n in range(chain.next_offset, end):
             at = made.FIRST + n // 4 * DAY + n * MS
             who = {"exchange": "x", "symbol": "A/B", "native": "AB", "source": "x", "collector": "c", "connection": "x"}
             writer.append([bronze.record_of(Heartbeat(**who, ts=at, capture_ts=at), n)])  # type: ignore[arg-type]
@@ -156,9 +158,12 @@ class TestMaintain:
         assert [record.start for record in records(made.tree(str(folder)), ID)] == [2 * PER_DAY]
         assert len(records(bronze.tree(folder), RAW)) == 3
 
-    def test_a_failed_step_does_not_stop_the_others_but_nothing_is_dropped_without_its_copy(self, folder: Path) -> None:
+    @pytest.mark.parametrize("place", ["file", "/proc/none"])  # a refusal of ours, and one of the system's
+    def test_a_failed_step_does_not_stop_the_others_but_nothing_is_dropped_without_its_copy(
+        self, folder: Path, place: str
+    ) -> None:
         (folder / "file").write_bytes(b"")
-        given = settings(folder, sync_to=str(folder / "file"), grace_s=0, bronze_days=1, lake_days=1)
+        given = settings(folder, sync_to=str(folder / place), grace_s=0, bronze_days=1, lake_days=1)
         outcomes = {each.step: each.outcome for each in maintain.once(given, Stop(), now=made.NOW)}
         assert outcomes == {
             f"{step} {layer}": outcome
@@ -166,6 +171,56 @@ class TestMaintain:
             for step, outcome in (("sync", "failed"), ("compact", "done"), ("retain", "waiting"))
         }
         assert [record.merged for record in records(bronze.tree(folder), RAW)] == [4, 4, 4]
+
+    def test_one_damaged_file_keeps_its_layer_from_being_dropped(
+        self, folder: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        victim = records(bronze.tree(folder), RAW)[4].files[0].path
+        (folder / "raw" / victim).write_bytes(b"not it")
+        copy = tmp_path_factory.mktemp("copy")
+        given = settings(folder, sync_to=str(copy), compact=False, grace_s=0, bronze_days=1, lake_days=1)
+        outcomes = {each.step: each for each in maintain.once(given, Stop(), now=made.NOW)}
+        assert victim in outcomes["sync bronze"].text
+        assert [outcomes[f"retain {layer}"].outcome for layer in ("bronze", "lake")] == ["waiting", "done"]
+        assert [record.start for record in records(bronze.tree(copy), RAW)] == [0, 1, 2, 3]
+        assert len(records(bronze.tree(folder), RAW)) == 12
+        assert len(records(made.tree(str(folder)), ID)) == 1
+
+    def test_what_is_committed_after_the_copy_is_not_dropped(
+        self, folder: Path, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As old days that are imported in the middle of a round."""
+
+        class Committed(logging.Handler):
+            """Two batches, as soon as the copy is made."""
+
+            def emit(self, record: logging.LogRecord) -> None:
+                if record.getMessage().startswith("sync bronze"):
+                    write_bronze(folder, 14)
+
+        handler, log, copy = Committed(), logging.getLogger("fluxforge.maintain"), tmp_path_factory.mktemp("copy")
+        given = settings(folder, sync_to=str(copy), compact=False, grace_s=0, bronze_days=1)
+        caplog.set_level(logging.INFO, log.name)
+        log.addHandler(handler)
+        try:
+            maintain.once(given, Stop(), now=made.NOW)
+        finally:
+            log.removeHandler(handler)
+        assert [record.start for record in records(bronze.tree(folder), RAW)] == [12, 13]
+        maintain.once(given, Stop(), now=made.NOW)
+        assert [record.start for record in records(bronze.tree(folder), RAW)] == [13]
+        assert [record.start for record in records(bronze.tree(copy), RAW)] == list(range(14))
+
+    def test_a_lake_is_not_copied_into_one_of_the_other_road(
+        self, folder: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        copy = tmp_path_factory.mktemp("copy")
+        with lake.LakeWriter.open(lake.lake_tree(copy), BARS, ChainId("b", "bars", 0), first=0, road="etl") as writer:
+            writer.commit(1, {})
+        outcomes = {each.step: each for each in maintain.once(settings(folder, sync_to=str(copy)), Stop())}
+        assert outcomes["sync bronze"].outcome == "done"
+        assert "already holds rows of a batch run" in outcomes["sync lake"].text
+        assert outcomes["retain lake"].outcome == "waiting"
 
     def test_a_stop_ends_it_in_the_middle_and_nothing_is_half_done(self, folder: Path) -> None:
         class Soon(Stop):

@@ -15,7 +15,6 @@ from fluxforge import bronze
 from fluxforge.errors import ConfigError, FluxForgeError
 from fluxforge.events import BookDelta, BookSnapshot
 from fluxforge_cli.main import app
-from s3_server import S3Server
 from stored_data import DAY, FIRST, RAW, make_bronze, make_lake
 
 
@@ -31,16 +30,10 @@ def answer(data: object, sql: str, *more: str) -> list[dict[str, object]]:
     return found
 
 
-@pytest.fixture(params=["disk", "bucket"])
-def data(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture
+def data(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A root of each kind in turn, with Bronze and a lake."""
     monkeypatch.chdir(tmp_path)
-    root = str(tmp_path / "data")
-    if request.param == "bucket":
-        server: S3Server = request.getfixturevalue("s3_server")
-        for name, value in server.environ.items():
-            monkeypatch.setenv(name, value)
-        root = f"s3://{server.bucket()}/some/where"
     make_lake(root)
     make_bronze(root)
     return root

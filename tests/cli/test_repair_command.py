@@ -19,7 +19,6 @@ from fluxforge.files import LocalStorage, chains
 from fluxforge.lake import lake_tree, scan
 from fluxforge.storage import storage
 from fluxforge_cli.main import app
-from s3_server import S3Server
 from stored_data import RAW, make_bronze, make_lake
 
 MS_OF_MIDNIGHT = 1_765_584_000_000
@@ -41,16 +40,10 @@ def tree_of(root: Path) -> dict[str, bytes]:
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-@pytest.fixture(params=["disk", "bucket"])
-def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty root of each kind in turn."""
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No configuration is at hand."""
     monkeypatch.chdir(tmp_path)
-    if request.param == "disk":
-        return str(tmp_path / "data")
-    server: S3Server = request.getfixturevalue("s3_server")
-    for name, value in server.environ.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{server.bucket()}/p"
 
 
 def put(root: str, path: str, table: pa.Table, scratch: Path) -> None:

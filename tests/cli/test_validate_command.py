@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from fluxforge import bronze
-from fluxforge.files import CommittedFile, LocalStorage, records
+from fluxforge.files import LocalStorage, records
 from fluxforge.files.commit import Commit, decode, encode
 from fluxforge_cli.main import app
 from s3_server import S3Server
@@ -71,15 +73,15 @@ def change_record(data: Path, where: str, change: Callable[[Commit], Commit]) ->
 
 
 def rewrite(data: Path, where: str, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Another content under a committed name, with a record that agrees in size and hash."""
-    import hashlib
-
-    import msgspec
-
+    """Other rows under a committed name, with a record that agrees in size and hash."""
     path = first(data, where)
-    table = pq.ParquetFile(path).read()
-    pq.write_table(change(table), path)
-    content = path.read_bytes()
+    pq.write_table(change(pq.ParquetFile(path).read()), path)
+    forge(data, path, path.read_bytes())
+
+
+def forge(data: Path, path: Path, content: bytes) -> None:
+    """Another content under a committed name, with a record that agrees in size and hash."""
+    path.write_bytes(content)
     for record in data.rglob("_commits/**/*.json"):
         known = decode(record.read_bytes(), str(record))
         files = [
@@ -89,6 +91,45 @@ def rewrite(data: Path, where: str, change: Callable[[pa.Table], pa.Table]) -> N
             for f in known.files
         ]
         record.write_bytes(encode(msgspec.structs.replace(known, files=files)))
+
+
+def spoil_footer(data: Path) -> None:
+    """The length of the footer is another; all else is as it was."""
+    path = first(data, BARS)
+    content = path.read_bytes()
+    forge(data, path, content[:-8] + (10**9).to_bytes(4, "little") + content[-4:])
+
+
+def spoil_page(data: Path) -> None:
+    path = first(data, BARS)
+    with pq.ParquetFile(path) as opened:
+        names = opened.schema_arrow.names
+        times = opened.metadata.row_group(0).column(names.index("timestamp"))
+    content = bytearray(path.read_bytes())
+    content[times.data_page_offset + times.total_compressed_size - 3] ^= 1
+    forge(data, path, bytes(content))
+
+
+def swap(one: Path, other: Path) -> None:
+    mine, others = one.read_bytes(), other.read_bytes()
+    one.write_bytes(others)
+    other.write_bytes(mine)
+
+
+def changed(record: Commit, **values: Any) -> Commit:
+    """With another first file."""
+    return msgspec.structs.replace(
+        record, files=[msgspec.structs.replace(record.files[0], **values), *record.files[1:]]
+    )
+
+
+def noted(record: Commit, **notes: str) -> Commit:
+    """With other notes on its first file."""
+    return changed(record, meta={**record.files[0].meta, **notes})
+
+
+def filled(table: pa.Table, column: str, value: str) -> pa.Table:
+    return table.set_column(table.column_names.index(column), column, pa.array([value] * table.num_rows))
 
 
 BARS = "processed/ccxt/orderbook/bars/**/*.parquet"
@@ -128,9 +169,55 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "offsets out of order": (lambda d: rewrite(d, BOOKS, lambda t: t.take(list(range(t.num_rows))[::-1])), {"rows"}),
     "another partition": (lambda d: rewrite(d, BOOKS, lambda t: shifted(t, "partition", 1)), {"partition"}),
     "a column is gone": (lambda d: rewrite(d, BOOKS, lambda t: t.drop(["first_seq"])), {"schema"}),
+}  # fmt: skip
+
+
+DAMAGE |= {
+    "two files were swapped": (
+        lambda d: swap(*(first(d, f"processed/**/symbol={s}-USDT/*/duration=300/*") for s in ("BTC", "ETH"))),
+        {"sha256"},
+    ),
+    "rows were miscounted": (
+        lambda d: change_record(d, "market.bars/0/*.json", lambda r: changed(r, rows=r.files[0].rows + 1)), {"rows"}
+    ),
+    "rows of Bronze were miscounted": (
+        lambda d: change_record(d, "market.raw/0/*.json", lambda r: changed(r, rows=r.files[0].rows + 1)), {"rows"}
+    ),
+    "times are others": (
+        lambda d: change_record(d, "market.bars/0/*.json", lambda r: changed(r, first_ts=r.files[0].first_ts + 1)),
+        {"rows"},
+    ),
+    "times of Bronze are others": (
+        lambda d: change_record(d, "market.raw/0/*.json", lambda r: changed(r, last_ts=r.files[0].last_ts - 1)),
+        {"rows"},
+    ),
+    "an offset in two records": (
+        lambda d: change_record(
+            d, "market.bars/0/*.json", lambda r: msgspec.structs.replace(r, next_offset=r.next_offset + 1)
+        ),
+        {"tiling"},
+    ),
+    "an offset in no record": (
+        lambda d: change_record(
+            d, "market.bars/0/*.json", lambda r: msgspec.structs.replace(r, next_offset=r.next_offset - 1)
+        ),
+        {"tiling"},
+    ),
+    "a footer is damaged": (spoil_footer, {"unreadable"}),
+    "a page is damaged": (spoil_page, {"unreadable"}),
+    "offsets of the batch before": (
+        lambda d: rewrite(d, BOOKS.replace("*.", "*62."), lambda t: shifted(t, "offset", -1)), {"rows"}
+    ),
+    "an offset beyond its batch": (
+        lambda d: rewrite(d, BOOKS, lambda t: shifted(t, "offset", 62 - t["offset"][-1].as_py())), {"rows"}
+    ),
+    "another topic": (lambda d: rewrite(d, BOOKS, lambda t: filled(t, "topic", "market.wire")), {"partition"}),
+    "another source": (lambda d: rewrite(d, BOOKS, lambda t: filled(t, "source", "binance")), {"partition"}),
+    "another exchange": (
+        lambda d: change_record(d, "market.ticker/0/*.json", lambda r: noted(r, exchange="kraken")), {"partition"}
+    ),
     "another symbol": (
-        lambda d: change_record(d, "market.ticker/0/*.json", renamed),
-        {"partition"},
+        lambda d: change_record(d, "market.ticker/0/*.json", lambda r: noted(r, symbol="DOGE/USDT")), {"partition"}
     ),
 }  # fmt: skip
 
@@ -139,15 +226,6 @@ def turn_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-
-
-def renamed(record: Commit) -> Commit:
-    import msgspec
-
-    def one(file: CommittedFile) -> CommittedFile:
-        return msgspec.structs.replace(file, meta={**file.meta, "symbol": "DOGE/USDT"})
-
-    return msgspec.structs.replace(record, files=[one(record.files[0]), *record.files[1:]])
 
 
 @pytest.mark.parametrize("name", DAMAGE)

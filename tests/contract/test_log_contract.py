@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from contract.log_drive import Child, read_all, read_topic, until
 from fluxforge.errors import LogError, OffsetOutOfRange, UnknownTopic
-from fluxforge.log import Batch, Bounds, Log, Output, Record, TopicPartition, open_log
+from fluxforge.log import Batch, Bounds, Log, Output, Record, RecordColumns, TopicPartition, columns, open_log
 from fluxforge.topics import Topics, TopicSpec, partition_of
 
 
@@ -71,6 +71,9 @@ def test_key_value_headers_and_timestamp_come_back_byte_for_byte(log: Log, topic
             records: list[Record] = []
             while len(records) < len(expected) and (more := reader.read(1000, 5.0).records):
                 records += more
+                by_column = RecordColumns.of(more)
+                assert list(zip(*by_column, strict=True)) == list(more)
+                assert columns(more) == (list(by_column.values), list(by_column.offsets))
             assert [(r.key, r.value, r.headers, r.timestamp, r.partition) for r in records] == expected
 
     comes_back()

@@ -66,7 +66,7 @@ def parse(arguments: list[str]) -> None:
         program_parser(arguments[0]).parse_args(arguments[1:])
         return
     command, rest = root(), arguments
-    while isinstance(command, TyperGroup):
+    while isinstance(command, TyperGroup) and rest[0] in command.commands:
         below = command.commands[rest[0]]
         assert isinstance(below, TyperGroup | TyperCommand)
         command, rest = below, rest[1:]  # type: ignore[assignment]

@@ -129,8 +129,14 @@ async def collect(folder: Path, name: str) -> tuple[Collector, list[Injected]]:
                 simulator.inject(Fault(kind, exchange.native, channel))
                 await until(lambda seen=seen: len(simulator.log) > seen)
                 await asyncio.sleep(1.0)
-            await asyncio.sleep(1.0)
+            await until(lambda: all(whole_again(events) for events in collector.events().values()))
         return collector, [line for line in simulator.log if line.connections and line.kind in FRAME_KINDS]
+
+
+def whole_again(events: list[AnyEvent]) -> bool:
+    """Whether a market is followed again after its socket was cut."""
+    reader = KeyReader().read(events)
+    return reader.resets["reconnect"] == 2 and reader.has_book and reader.trades > 0
 
 
 @asynccontextmanager

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import date as calendar_date
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.settings import load
-from fluxforge_cli.configuration import ConfigOption, DataOption
-from fluxforge_cli.console import console, print_json
+from fluxforge_cli.configuration import ConfigOption, OnlyOption, RootOption, root_of
+from fluxforge_cli.console import console, counted, print_json, size
 
 if TYPE_CHECKING:
     from fluxforge.files import CommittedFile
     from fluxforge.files.compact import Result
-
-OnlyOption = Annotated[Literal["bronze", "lake"] | None, typer.Option("--only", help="Leave the other one alone.")]
 
 
 def compact(
@@ -39,7 +37,7 @@ def compact(
         float | None, typer.Option("--grace", min=0, help="s until old files go; maintenance.grace_s by default.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
-    data_dir: DataOption = None,
+    data_dir: RootOption = None,
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
@@ -54,7 +52,6 @@ def compact(
 
     settings = load(config)
     given = settings.maintenance
-    root = None if data_dir is None else settings.storage.input.elsewhere(data_dir)
     options = Options(
         date=None if date is None else _day(date),
         max_bytes=int((max_file_mb or given.max_file_mb) * 1e6),
@@ -62,10 +59,14 @@ def compact(
     )
     layers = {}
     if only != "lake" and exchange is None and symbol is None:
-        layers["bronze"] = (maintain.bronze_layer(settings, root), replace(options, wanted=_of_channel(table)))
+        layers["bronze"] = (
+            maintain.bronze_layer(settings, root_of(settings, data_dir, "bronze")),
+            replace(options, wanted=_of_channel(table)),
+        )
     if only != "bronze":
         wanted = _of_partition(exchange, symbol, table, options.date)
-        layers["lake"] = (maintain.lake_layer(settings, root), replace(options, wanted=wanted))
+        lake = maintain.lake_layer(settings, root_of(settings, data_dir, "lake"))
+        layers["lake"] = (lake, replace(options, wanted=wanted))
     done: dict[str, Result] = {}
     for name, (layer, chosen) in layers.items():
         plan = merge(layer.tree, layer.layout, replace(chosen, dry_run=True))
@@ -134,13 +135,16 @@ def _told(name: str, result: Result, dry_run: bool) -> str:
         text = "nothing to merge"
     elif dry_run:
         text = (
-            f"would make {result.files_before:,} files {result.files_after:,}: {result.rows:,} rows, "
-            f"{result.bytes_before / 1e6:,.1f} MB"
+            f"would make {counted(result.files_before, 'file')} {result.files_after:,}: "
+            f"{counted(result.rows, 'row')}, {size(result.bytes_before)}"
         )
     else:
         text = (
-            f"{result.files_before:,} files are now {result.files_after:,}: {result.rows:,} rows, "
-            f"{result.bytes_before / 1e6:,.1f} MB before, {result.bytes_after / 1e6:,.1f} MB after, rows {result.hash}"
+            f"{counted(result.files_before, 'file')} are now {result.files_after:,}: {counted(result.rows, 'row')}, "
+            f"{size(result.bytes_before)} before, {size(result.bytes_after)} after; row hash {result.hash}"
         )
-    waiting = f"; {result.pending:,} merged batches keep their old files for the grace" if result.pending else ""
+    waiting = ""
+    if result.pending:
+        merged = counted(result.pending, "merged batch", "merged batches")
+        waiting = f"; the old files of {merged} go when a later run finds the grace over"
     return f"{name}: {text}{waiting}"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, SecretStr
 from rich import box
 from rich.table import Table
 
-from fluxforge.settings import Loaded, load_with_origins
+from fluxforge.settings import Loaded, Settings, load_with_origins
 from fluxforge_cli.console import console, print_json
+
+if TYPE_CHECKING:
+    from fluxforge.inventory import Layer
+    from fluxforge.settings.models import StorageLocation
 
 app = typer.Typer(help="Check a configuration, or show what each setting becomes.", no_args_is_help=True)
 
@@ -29,8 +33,27 @@ DataOption = Annotated[
     ),
 ]
 
+RootOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data-dir",
+        help="Folder or s3://bucket/prefix with Bronze in raw/ and the lake in processed/; storage by default.",
+        metavar="FOLDER",
+    ),
+]
+
+OnlyOption = Annotated[
+    Literal["bronze", "lake"] | None, typer.Option("--only", help="Bronze or the lake alone; both by default.")
+]
+
 MASK = "***"
 _SENSITIVE = ("password", "secret", "key", "token", "jaas", "oauthbearer.config", "credential")
+
+
+def root_of(settings: Settings, data_dir: str | None, layer: Layer) -> StorageLocation:
+    """Where a layer is: below --data-dir, or Bronze in storage.input and the lake in storage.output."""
+    storage = settings.storage
+    return storage.output if data_dir is None and layer == "lake" else storage.input.elsewhere(data_dir)
 
 
 @app.command()

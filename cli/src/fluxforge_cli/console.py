@@ -17,6 +17,20 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
+def size(count: float) -> str:
+    """Bytes, as people read them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """`1 file`, `2 files`; `many` where that is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def print_json(value: Any) -> None:
     """One line of JSON on standard output."""
     sys.stdout.write(json.dumps(value, default=str) + "\n")

@@ -18,8 +18,13 @@ from fluxforge_cli.console import console, print_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SHOWN = ("books", "trades", "gaps", "resyncs", "duplicates", "backfilled", "shed", "holes")
-_SHORT = {"duplicates": "dupl.", "backfilled": "back- filled"}
+_COLUMNS = {
+    "seen s": "seconds", "dark s": "dark_s", "absent s": "absent_s", "crossed s": "crossed_s", "books": "books",
+    "trades": "trades", "gaps": "gaps", "resyncs": "resyncs", "duplicates": "duplicates", "backfilled": "backfilled",
+    "shed": "shed", "holes": "holes", "skew p50 ms": "skew_p50_ms", "skew p99 ms": "skew_p99_ms",
+}  # fmt: skip
+"""Heading and field of each number."""
+_ALWAYS = ("seconds", "dark_s", "absent_s", "books", "trades")
 
 
 def coverage(
@@ -32,12 +37,14 @@ def coverage(
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list of objects.")] = False,
 ) -> None:
-    """Show what was seen of each market in each hour: events, gaps, time without data, clock skew."""
+    """Show what was seen of each market in each hour: events, gaps, time without data, clock skew.
+
+    Of a number that is zero in every row the table has no column; --json and --export have all.
+    """
     from fluxforge import bronze  # noqa: PLC0415  Arrow takes a moment to import
     from fluxforge.coverage import by_hour, pages  # noqa: PLC0415
 
-    given = load(config).storage.input
-    tree = bronze.tree(given if data_dir is None else given.elsewhere(data_dir))
+    tree = bronze.tree(load(config).storage.input.elsewhere(data_dir))
     found = by_hour(pages(tree, exchange=exchange, symbol=symbol, start=_ns(start, "--from"), end=_ns(end, "--to")))
     if export is not None:
         _export(found, export)
@@ -56,20 +63,20 @@ def coverage(
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for name in ("market", "collector", "hour, UTC"):
-        table.add_column(name, no_wrap=True)
-    for name in ("seen s", "dark s", "absent s", "crossed s", *_SHOWN, "skew p50 ms", "skew p99 ms"):
-        table.add_column(_SHORT.get(name, name).replace(" ", "\n", 1), justify="right")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    told = {head: name for head, name in _COLUMNS.items() if name in _ALWAYS or any(row[name] for row in rows)}
+    several = len({row["collector"] for row in rows}) > 1
+    for head in ("market", *(["collector"] if several else []), "hour, UTC"):
+        table.add_column(head, overflow="fold")
+    for head in told:
+        table.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
     for row in rows:
         road = "" if row["source"] == row["exchange"] else f" ({row['source']})"
         table.add_row(
             f"{row['exchange']} {row['symbol']}{road}",
-            row["collector"],
+            *([row["collector"]] if several else []),
             f"{row['hour']:%Y-%m-%d %H}",
-            *(f"{row[name]:.0f}" for name in ("seconds", "dark_s", "absent_s", "crossed_s")),
-            *(str(row[name]) for name in _SHOWN),
-            *("" if row[name] is None else f"{row[name]:.0f}" for name in ("skew_p50_ms", "skew_p99_ms")),
+            *("" if row[name] is None else f"{row[name]:.0f}" for name in told.values()),
         )
     return table
 

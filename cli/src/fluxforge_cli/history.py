@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from fluxforge.errors import SegmentError
 from fluxforge.settings import Settings, load
-from fluxforge_cli.configuration import ConfigOption, DataOption
+from fluxforge_cli.configuration import ConfigOption, DataOption, root_of
 from fluxforge_cli.console import console, print_json
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def import_files(
     """Land existing data in Bronze. Importing the same content twice does nothing; exit code 1 for a broken file."""
     from fluxforge_cli.importer import land  # noqa: PLC0415  Arrow takes a moment to import
 
-    given = load(config).storage.input
-    root = given if data_dir is None else given.elsewhere(data_dir)
+    root = load(config).storage.input.elsewhere(data_dir)
     with _progress() as progress:
         tasks = {}
 
@@ -80,11 +79,8 @@ def etl(
     from fluxforge.bronze.read import stop  # noqa: PLC0415
 
     settings = load(config)
-    storage = settings.storage
-    root = storage.input if data_dir is None else storage.input.elsewhere(data_dir)
-    target = storage.output if output is None else storage.output.elsewhere(output)
-    if output is None and data_dir is not None:
-        target = root
+    root = root_of(settings, data_dir, "bronze")
+    target = root_of(settings, data_dir, "lake") if output is None else settings.storage.output.elsewhere(output)
     skipped: list[str] = []
 
     def skip(error: SegmentError) -> None:

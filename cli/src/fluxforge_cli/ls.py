@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
 from rich.table import Table
 
 from fluxforge.errors import ConfigError
-from fluxforge.settings import Settings, load
-from fluxforge_cli.configuration import ConfigOption
-from fluxforge_cli.console import console, print_json
+from fluxforge.settings import load
+from fluxforge_cli.configuration import ConfigOption, OnlyOption, RootOption, root_of
+from fluxforge_cli.console import console, counted, print_json, size
 
 if TYPE_CHECKING:
     from fluxforge.inventory import Entry, Layer, Name
-    from fluxforge.storage import Root
 
-RootOption = Annotated[
-    str | None,
-    typer.Option("--data-dir", help="Root of both raw/ and processed/; storage by default.", metavar="FOLDER"),
-]
-OnlyOption = Annotated[Literal["bronze", "lake"] | None, typer.Option("--only", help="Leave the other one alone.")]
+_DICTIONARY = re.compile(r"dictionary<values=(\w+), [^>]*>")
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
-
-
-def root_of(settings: Settings, data_dir: str | None, layer: Layer) -> Root:
-    """Bronze is in storage.input, the lake in storage.output."""
-    storage = settings.storage
-    if data_dir is not None:
-        return storage.input.elsewhere(data_dir)
-    return storage.input if layer == "bronze" else storage.output
 
 
 def layers(only: str | None) -> tuple[Layer, ...]:
@@ -52,8 +40,9 @@ def ls(
 ) -> None:
     """List what is stored: market, table or channel, from when to when, rows, bytes, files, gaps.
 
-    Bronze's times are those of capture. A market's part of segments that it shares is estimated by rows. Gap offsets
-    are records that the log had dropped before they were read; dropped rows are gone by retention.
+    Tables named raw.… are Bronze's channels, whose times are those of capture; the others are the lake's. A market's
+    part of segments that it shares is estimated by rows. Gap offsets are records that the log had dropped before they
+    were read; dropped rows are gone by retention.
     """
     from fluxforge.inventory import inventory  # noqa: PLC0415  Arrow takes a moment to import
     from fluxforge.lake.layout import hive_symbol  # noqa: PLC0415
@@ -117,17 +106,15 @@ def describe(
 
 def _describe(name: str, found: dict[str, Any]) -> None:
     out = console()
-    rows, files, size = found["rows"], found["files"], _size(found["bytes"])
-    out.print(f"{name}: {rows:,} rows in {files:,} files, {size}", markup=False)
+    files = counted(found["files"], "file")
+    out.print(f"{name}: {counted(found['rows'], 'row')} in {files}, {size(found['bytes'])}", markup=False)
     out.print(f"from {_time(found['first_ts'])} to {_time(found['last_ts'])}", markup=False)
     out.print(f"schemas {', '.join(found['schemas'])}; configurations {', '.join(found['config_hashes']) or 'none'}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("column", "type", "nulls", "min", "max"):
         table.add_column(heading, overflow="fold")
     for column in found["columns"]:
-        table.add_row(
-            *("" if column[key] is None else str(column[key]) for key in ("name", "type", "nulls", "min", "max"))
-        )
+        table.add_row(*(_cell(column[key]) for key in ("name", "type", "nulls", "min", "max")))
     out.print(table, markup=False)
     days = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     days.add_column("day, UTC")
@@ -136,32 +123,42 @@ def _describe(name: str, found: dict[str, Any]) -> None:
         days.add_row(day, f"{count:,}")
     out.print(days, markup=False)
     for chain in found["chains"]:
-        out.print(f"{chain['chain']}: offsets [{chain['start']}, {chain['next_offset']}), {chain['batches']:,} batches")
+        batches = counted(chain["batches"], "batch", "batches")
+        out.print(f"{chain['chain']}: offsets [{chain['start']}, {chain['next_offset']}), {batches}")
         for first, after in chain["gaps"]:
             out.print(f"  gap: [{first}, {after}) left the log before they were read", markup=False)
         for first, after, count in chain["dropped"]:
-            out.print(f"  dropped on purpose: [{first}, {after}), {count:,} rows", markup=False)
+            out.print(f"  dropped on purpose: [{first}, {after}), {counted(count, 'row')}", markup=False)
         for left in chain["left_out"]:
-            out.print(f"  left out by a sync: {left['files']:,} files of {', '.join(left['patterns'])}", markup=False)
+            out.print(
+                f"  left out by a sync: {counted(left['files'], 'file')} of {', '.join(left['patterns'])}", markup=False
+            )
+
+
+def _cell(value: Any) -> str:
+    """A type without what only Arrow's encoding says, a text without its quotes."""
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return "" if value is None else _DICTIONARY.sub(r"\1", str(value))
 
 
 def _table(found: list[Entry]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for heading in ("layer", "source", "table", "exchange", "symbol", "from, UTC", "to, UTC"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("rows", "size", "files", "gap offsets", "dropped rows"):
-        table.add_column(heading, justify="right")
+    """Times fold where the terminal is narrow, numbers do not; losses have columns where there are any."""
+    losses = [name for name in ("gap_offsets", "dropped_rows") if any(getattr(entry, name) for entry in found)]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("table", "source", "exchange", "symbol"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("from, UTC", "to, UTC"):
+        table.add_column(heading, min_width=10)
+    for heading in ("rows", "size", "files", *(name.replace("_", " ") for name in losses)):
+        table.add_column(heading, justify="right", no_wrap=" " not in heading)
     for entry in found:
+        name = entry.name
         table.add_row(
-            *entry.name,
-            _time(entry.first_ts),
-            _time(entry.last_ts),
-            f"{entry.rows:,}",
-            _size(entry.bytes),
-            f"{entry.files:,}",
-            f"{entry.gap_offsets:,}" if entry.gap_offsets else "",
-            f"{entry.dropped_rows:,}" if entry.dropped_rows else "",
-        )
+            f"raw.{name.table}" if name.layer == "bronze" else name.table, name.source, name.exchange, name.symbol,
+            _time(entry.first_ts), _time(entry.last_ts), f"{entry.rows:,}", size(entry.bytes), f"{entry.files:,}",
+            *(f"{getattr(entry, loss):,}" for loss in losses),
+        )  # fmt: skip
     return table
 
 
@@ -172,11 +169,3 @@ def _as_json(entry: Entry) -> dict[str, Any]:
 
 def _time(ns: int | None) -> str:
     return "" if ns is None else f"{datetime.fromtimestamp(ns // 1_000_000_000, UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

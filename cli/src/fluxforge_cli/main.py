@@ -25,6 +25,7 @@ from fluxforge_cli import (
     programs,
     query,
     repair,
+    replay,
     retain,
     sync,
     topics,
@@ -72,6 +73,7 @@ app.command("sync")(sync.sync)
 app.command("compact")(compact.compact)
 app.command("retain")(retain.retain)
 app.command("maintain")(maintain.maintain)
+app.add_typer(replay.app, name="replay")
 app.add_typer(repair.app, name="repair")
 app.add_typer(topics.app, name="topics")
 app.add_typer(configuration.app, name="config")

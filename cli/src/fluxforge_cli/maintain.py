@@ -10,7 +10,7 @@ import typer
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.settings import load
 from fluxforge_cli.configuration import ConfigOption
-from fluxforge_cli.console import console, print_json
+from fluxforge_cli.console import print_json
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -25,6 +25,10 @@ def maintain(
     as_json: Annotated[bool, typer.Option("--json", help="With --once: one JSON list of steps.")] = False,
 ) -> None:
     """Copy stored data to maintenance.sync_to, compact closed days, and drop what is older than it is to be kept.
+
+    With sync_to nothing is dropped that has no copy there: where copying fails, retention waits for a round in which
+    it does not. A step that fails does not stop the others. Where nothing is configured closed days are compacted, and
+    all data is kept.
 
     Runs until it is stopped (SIGTERM or Ctrl-C ends it in order), as `python -m fluxforge.maintain` does with metrics.
     """
@@ -43,9 +47,6 @@ def maintain(
     done = maintain.once(settings, stop)
     if as_json:
         print_json([each._asdict() for each in done])
-    else:
-        for each in done:
-            console().print(f"{each.step}: {each.outcome}; {each.text}", markup=False)
     failed = [each.step for each in done if each.outcome == "failed"]
     if failed:
         raise StorageError(f"failed: {', '.join(failed)}", hint="the lines above say why; the next round tries again")

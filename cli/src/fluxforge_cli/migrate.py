@@ -12,12 +12,13 @@ import typer
 
 from fluxforge.errors import StorageError
 from fluxforge.settings import load
-from fluxforge_cli.configuration import ConfigOption
-from fluxforge_cli.console import console, print_json
-from fluxforge_cli.ls import JsonOption, RootOption, root_of
+from fluxforge_cli.configuration import ConfigOption, RootOption, root_of
+from fluxforge_cli.console import console, counted, print_json
+from fluxforge_cli.ls import JsonOption
 from fluxforge_cli.repair import ApplyOption, tell
 
 if TYPE_CHECKING:
+    from fluxforge.bronze.migrate import Migrated
     from fluxforge.files import Storage
     from fluxforge.storage import Root
     from fluxforge_cli.importer import Landed
@@ -62,10 +63,17 @@ def _own(raw: Root, apply: bool, as_json: bool) -> None:
     if as_json:
         print_json({"applied": apply, **asdict(done)})
     else:
-        what = "brought to today's form" if apply else "of an older form; --apply brings them to today's"
-        console().print(f"{tree}: {done.batches:,} batches, {done.files:,} files, {done.rows:,} rows {what}")
+        console().print(f"{tree}: {_renewed(done, apply)}", markup=False)
     if done.failed:
         raise StorageError("\n".join(done.failed), hint="all else was done; nothing is lost")
+
+
+def _renewed(done: Migrated, apply: bool) -> str:
+    if not done.batches:
+        return "nothing is of an older form"
+    what = "brought to today's form" if apply else "of an older form; --apply brings them to today's"
+    batches = counted(done.batches, "batch", "batches")
+    return f"{batches}, {counted(done.files, 'file')}, {counted(done.rows, 'row')} {what}"
 
 
 def _foreign(source: Root, raw: Root, target: Root, apply: bool, as_json: bool) -> None:

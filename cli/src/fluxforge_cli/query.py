@@ -16,7 +16,7 @@ from rich.table import Table
 
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.settings import load
-from fluxforge_cli.configuration import ConfigOption
+from fluxforge_cli.configuration import ConfigOption, RootOption, root_of
 from fluxforge_cli.console import console, print_json
 
 if TYPE_CHECKING:
@@ -37,19 +37,16 @@ def query(
     form: Annotated[
         Literal["table", "csv", "json"], typer.Option("--format", help="What standard output gets.")
     ] = "table",
-    data_dir: Annotated[
-        str | None,
-        typer.Option("--data-dir", help="Root of both raw/ and processed/; storage by default.", metavar="FOLDER"),
-    ] = None,
+    data_dir: RootOption = None,
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list of objects: --format json.")] = False,
 ) -> None:
     """Run one SQL statement over the committed rows: every batch whole, or not there.
 
     hf, bars, trades and ticker are the lake's tables, orderbook the book events of Bronze with their levels, coverage
-    what was seen of each market in each hour. Times are ns since 1970 UTC in the lake and timestamps in Bronze. A
-    condition on exchange, symbol, date, duration or timestamp opens only the lake's files that can hold such rows;
-    --from and --to choose Bronze segments too. Exit code 2 for a statement or a view that there is not.
+    what was seen of each market in each hour. Times are ns since 1970 UTC in the lake; books have timestamps (µs, UTC)
+    and capture_ns. A condition on exchange, symbol, date, duration, timestamp or capture_ts, --from and --to open only
+    the files that can hold such rows. Exit code 2 for a statement or a view that there is not.
     """
     import duckdb  # noqa: PLC0415  it and Arrow take a moment to import
 
@@ -58,12 +55,10 @@ def query(
 
     if output is not None and output.suffix not in {".csv", ".parquet"}:
         raise ConfigError(f"--output {output}: no such format", hint="name a .csv or .parquet file")
-    storage = load(config).storage
-    root = None if data_dir is None else storage.input.elsewhere(data_dir)
+    settings = load(config)
     with tempfile.TemporaryDirectory(prefix="fluxforge-query-") as scratch:
-        places = views.Places(
-            root or storage.input, root or storage.output, Path(scratch), time_ns(start), time_ns(end)
-        )
+        raw, lake = root_of(settings, data_dir, "bronze"), root_of(settings, data_dir, "lake")
+        places = views.Places(raw, lake, Path(scratch), time_ns(start), time_ns(end))
         with views.connect(places, sql) as connection:
             try:
                 reader = connection.sql(sql).to_arrow_reader(BATCH)

@@ -45,11 +45,18 @@ def program_parser(name: str) -> argparse.ArgumentParser:
 
 def _commands(command: TyperGroup | TyperCommand, path: str) -> Iterator[str]:
     if isinstance(command, TyperGroup):
+        if command.invoke_without_command:
+            yield from _own(command, path)
         for name, below in command.commands.items():
             if name not in PROGRAMS:
                 assert isinstance(below, TyperGroup | TyperCommand)
                 yield from _commands(below, f"{path} {name}")
         return
+    yield from _own(command, path)
+
+
+def _own(command: TyperGroup | TyperCommand, path: str) -> Iterator[str]:
+    """What the command itself takes."""
     yield f"## `{path}`\n\n{command.help or ''}\n"
     arguments = [p for p in command.params if isinstance(p, TyperArgument)]
     options = [p for p in command.params if isinstance(p, TyperOption)]

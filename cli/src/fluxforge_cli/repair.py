@@ -9,9 +9,9 @@ import typer
 
 from fluxforge.errors import StorageError
 from fluxforge.settings import load
-from fluxforge_cli.configuration import ConfigOption
+from fluxforge_cli.configuration import ConfigOption, RootOption, root_of
 from fluxforge_cli.console import console, print_json
-from fluxforge_cli.ls import JsonOption, RootOption, root_of
+from fluxforge_cli.ls import JsonOption
 
 if TYPE_CHECKING:
     from fluxforge.files import Tree

@@ -11,9 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.settings import Settings, load
 from fluxforge.settings.maintenance import Maintenance
-from fluxforge_cli.compact import OnlyOption
-from fluxforge_cli.configuration import ConfigOption, DataOption
-from fluxforge_cli.console import console, print_json
+from fluxforge_cli.configuration import ConfigOption, OnlyOption, RootOption, root_of
+from fluxforge_cli.console import console, counted, print_json, size
 
 if TYPE_CHECKING:
     from fluxforge.files.retain import Result
@@ -34,7 +33,7 @@ def retain(
     grace: Annotated[
         float | None, typer.Option("--grace", min=0, help="s until the files go; maintenance.grace_s by default.")
     ] = None,
-    data_dir: DataOption = None,
+    data_dir: RootOption = None,
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
@@ -49,10 +48,9 @@ def retain(
     from fluxforge.files.retain import retain as drop  # noqa: PLC0415
 
     settings = _asked(load(config), bronze_days, lake_days, table_days or [])
-    root = None if data_dir is None else settings.storage.input.elsewhere(data_dir)
     grace_s = settings.maintenance.grace_s if grace is None else grace
-    layers = [] if only == "lake" else [maintain.bronze_layer(settings, root)]
-    layers += [] if only == "bronze" else [maintain.lake_layer(settings, root)]
+    layers = [] if only == "lake" else [maintain.bronze_layer(settings, root_of(settings, data_dir, "bronze"))]
+    layers += [] if only == "bronze" else [maintain.lake_layer(settings, root_of(settings, data_dir, "lake"))]
     done: dict[str, Result] = {}
     stream = console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -100,8 +98,11 @@ def _told(name: str, result: Result, apply: bool) -> str:
         text = "nothing is too old"
     else:
         what = (
-            f"{result.files:,} files of {result.records:,} batches, {result.rows:,} rows, {result.bytes / 1e6:,.1f} MB"
+            f"{counted(result.files, 'file')} of {counted(result.records, 'batch', 'batches')}, "
+            f"{counted(result.rows, 'row')}, {size(result.bytes)}"
         )
         text = f"{'dropped' if apply else 'would drop'} {what}, up to {max(result.until.values())}"
-    waiting = f"; files of {result.pending:,} log partitions wait for the grace" if result.pending else ""
+    waiting = ""
+    if result.pending:
+        waiting = f"; files of {counted(result.pending, 'log partition')} go when a later run finds the grace over"
     return f"{name}: {text}{waiting}"

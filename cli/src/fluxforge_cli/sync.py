@@ -19,14 +19,15 @@ from rich.progress import (
 )
 
 from fluxforge.errors import ConfigError, StorageError
-from fluxforge.settings import load
-from fluxforge_cli.configuration import ConfigOption, DataOption
-from fluxforge_cli.console import console, print_json
+from fluxforge.settings import Settings, load
+from fluxforge_cli.configuration import ConfigOption, OnlyOption, RootOption, root_of
+from fluxforge_cli.console import console, counted, print_json, size
 
 if TYPE_CHECKING:
-    from fluxforge.files import Tree
     from fluxforge.files.sync import Progress as Told
     from fluxforge.files.sync import Result
+    from fluxforge.settings.models import StorageLocation
+    from fluxforge.sync import Part
 
 
 def sync(
@@ -34,8 +35,8 @@ def sync(
         str | None,
         typer.Argument(help="Folder or s3://bucket/prefix to sync to; storage.output by default.", metavar="TO"),
     ] = None,
-    data_dir: DataOption = None,
-    only: Annotated[Literal["bronze", "lake"] | None, typer.Option("--only", help="Only this part.")] = None,
+    data_dir: RootOption = None,
+    only: OnlyOption = None,
     pattern: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,6 +57,14 @@ def sync(
             help="Drop from the source what was read again at the target and is right; the newest batches stay.",
         ),
     ] = False,
+    on_gap: Annotated[
+        Literal["stop", "record"],
+        typer.Option(
+            "--on-gap",
+            help="Where the source has dropped what was not copied: stop with an error, or record the gap at the "
+            "target and go on.",
+        ),
+    ] = "stop",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be copied.")] = False,
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
@@ -66,46 +75,61 @@ def sync(
     """
     from fluxforge.files.sync import Options  # noqa: PLC0415  Arrow takes a moment to import
     from fluxforge.files.sync import sync as run  # noqa: PLC0415
-    from fluxforge.sync import PARTS, pairs  # noqa: PLC0415
+    from fluxforge.sync import pair  # noqa: PLC0415
 
     if delete_after and pattern:
         raise ConfigError(
             "--delete-after with --pattern: what the pattern leaves out has no copy", hint="leave one of them out"
         )
-    storage = load(config).storage
-    source = storage.input if data_dir is None else storage.input.elsewhere(data_dir)
-    target = storage.output if to is None else storage.output.elsewhere(to)
-    if source == target:
-        raise ConfigError(f"{source} is source and target", hint="name another place, as fluxforge sync s3://bucket")
-    options = Options(workers=workers, patterns=tuple(pattern or ()), delete_after=delete_after, dry_run=dry_run)
-    found = pairs(source, target, PARTS if only is None else (only,))
+    settings = load(config)
+    sources, target = _places(settings, data_dir, only, to)
+    options = Options(
+        workers=workers,
+        patterns=tuple(pattern or ()),
+        delete_after=delete_after,
+        on_gap=on_gap,
+        grace_s=settings.maintenance.grace_s,
+        dry_run=dry_run,
+    )
+    found = {part: trees for part, source in sources.items() if (trees := pair(part, source, target)) is not None}
     results: dict[str, Result] = {}
     failed: list[str] = []
     for part, (here, there) in found.items():
         if before and not dry_run:
-            failed += _compacted(part, here)
+            failed += _compacted(settings, part, sources[part])
         with _bar(part) as told:
             results[part] = run(here, there, options, progress=told)
         failed += results[part].failed
+    places = {part: str(source) for part, source in sources.items()}
     if as_json:
-        print_json({"from": str(source), "to": str(target), "dry_run": dry_run, **_summary(results, failed)})
+        print_json({"from": places, "to": str(target), "dry_run": dry_run, **_summary(results, failed)})
     else:
-        for part, result in results.items():
-            console().print(f"{part}: {_told(result, dry_run)}", highlight=False, markup=False)
-        if not results:
-            console().print(f"{source}: nothing is committed here", highlight=False, markup=False)
+        for part, place in places.items():
+            text = _told(results[part], dry_run) if part in results else f"nothing is committed in {place}"
+            console().print(f"{part}: {text}", highlight=False, markup=False)
     if failed:
-        raise StorageError("; ".join(failed), hint="all else is done; sync again when it is mended")
+        raise StorageError("\n".join(failed), hint="everything else is done; sync again when it is mended")
 
 
-def _compacted(part: str, tree: Tree) -> list[str]:
-    """Merge closed days; what could not be."""
-    from fluxforge.bronze import compaction as of_bronze  # noqa: PLC0415
-    from fluxforge.files.compact import compact  # noqa: PLC0415
-    from fluxforge.lake import compaction as of_lake  # noqa: PLC0415
+def _places(
+    settings: Settings, data_dir: str | None, only: Part | None, to: str | None
+) -> tuple[dict[Part, StorageLocation], StorageLocation]:
+    """Each part's source, and the target, which a part that lies there already needs no copy to. Raises ConfigError."""
+    target = settings.storage.output.elsewhere(to)
+    asked: tuple[Part, ...] = ("bronze", "lake") if only is None else (only,)
+    sources = {part: root_of(settings, data_dir, part) for part in asked}
+    sources = {part: source for part, source in sources.items() if source != target}
+    if not sources:
+        raise ConfigError(f"{target} is source and target", hint="name another place, as fluxforge sync s3://bucket")
+    return sources, target
 
-    layout = {"bronze": of_bronze.LAYOUT, "lake": of_lake.LAYOUT}[part]
-    return compact(tree, layout).failed
+
+def _compacted(settings: Settings, part: Part, source: StorageLocation) -> list[str]:
+    """Merge closed days, as the settings say; what could not be."""
+    from fluxforge import maintain  # noqa: PLC0415
+
+    layer = (maintain.bronze_layer if part == "bronze" else maintain.lake_layer)(settings, source)
+    return maintain.compacted(settings.maintenance, layer).failed
 
 
 @contextmanager
@@ -136,9 +160,11 @@ def _summary(results: dict[str, Result], failed: list[str]) -> dict[str, object]
 def _told(result: Result, dry_run: bool) -> str:
     verb = "would be copied" if dry_run else "copied"
     text = (
-        f"{result.records:,} batches, {result.files:,} files, {result.bytes / 1e6:,.1f} MB {verb}; "
-        f"{result.already:,} batches were there"
+        f"{counted(result.records, 'batch', 'batches')}, {counted(result.files, 'file')}, {size(result.bytes)} {verb}; "
+        f"{result.already:,} already there"
     )
     if result.left_out:
-        text += f"; {result.left_out:,} files left out by pattern"
-    return text + (f"; {result.deleted:,} batches dropped here" if result.deleted else "")
+        text += f"; {counted(result.left_out, 'file')} left out by pattern"
+    if result.gap_offsets:
+        text += f"; gaps on record, {counted(result.gap_offsets, 'offset')} in all"
+    return text + (f"; {counted(result.deleted, 'batch', 'batches')} dropped from the source" if result.deleted else "")

@@ -9,9 +9,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fluxforge.settings import load
-from fluxforge_cli.configuration import ConfigOption
+from fluxforge_cli.configuration import ConfigOption, OnlyOption, RootOption, root_of
 from fluxforge_cli.console import console, print_json
-from fluxforge_cli.ls import JsonOption, OnlyOption, RootOption, layers, root_of
+from fluxforge_cli.ls import JsonOption, layers
 
 if TYPE_CHECKING:
     from fluxforge.inventory import Layer

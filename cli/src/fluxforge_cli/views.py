@@ -17,6 +17,7 @@ from fluxforge.bronze.schema import ORDERBOOK
 from fluxforge.coverage import by_hour, pages
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.storage import Root
+from fluxforge_cli.books import EXACT, Books, Part
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -94,19 +95,21 @@ def _of_lake(table: str) -> Callable[[DuckDBPyConnection, Places], None]:
 
 
 def _orderbook(connection: DuckDBPyConnection, places: Places) -> None:
+    schema = stored_schema(ORDERBOOK)
     found = scan(places.raw, ORDERBOOK, start=places.start, end=places.end)
     tree = bronze.tree(places.raw)
-    parts = [found.dataset] if found.dataset is not None else []
+    fragments = [] if found.dataset is None else list(found.dataset.get_fragments())
     for number, at in enumerate(found.others):
         target = places.scratch / f"{number}.parquet"
         with target.open("wb") as file:
             rewrite(tree, at.file, file)
-        parts.append(ds.dataset(target, schema=stored_schema(ORDERBOOK), format="parquet"))
-    if not parts:
+        fragments += ds.dataset(target, schema=schema, format="parquet").get_fragments()
+    if not fragments:
         raise StorageError(f"{tree}: no committed order books match", hint="nothing has been written yet")
-    connection.register("stored_orderbook", parts[0] if len(parts) == 1 else ds.dataset(parts))
-    made = f"CREATE VIEW orderbook AS SELECT {_book_columns()} FROM stored_orderbook{_within(places)}"  # noqa: S608
-    connection.execute(made)
+    files = [at.file for at in (*found.files, *found.others)]
+    parts = [Part(fragment, file.first_ts, file.last_ts) for fragment, file in zip(fragments, files, strict=True)]
+    connection.register("stored_orderbook", Books(parts, schema, places.start, places.end))
+    connection.execute(f"CREATE VIEW orderbook AS SELECT {_book_columns()} FROM stored_orderbook")  # noqa: S608
 
 
 def _book_columns() -> str:
@@ -121,16 +124,8 @@ def _book_columns() -> str:
             chosen.append(f"coalesce({scaled}, {name}_double) AS {name}")
         elif not name.endswith(("_double", "_scale")):
             chosen.append(f'"{name}"')
+    chosen.append(EXACT)
     return ", ".join(chosen)
-
-
-def _within(places: Places) -> str:
-    bounds = [
-        f"epoch_ns(capture_ts) {sign} {bound}"
-        for sign, bound in ((">=", places.start), ("<", places.end))
-        if bound is not None
-    ]
-    return f" WHERE {' AND '.join(bounds)}" if bounds else ""
 
 
 def _coverage(connection: DuckDBPyConnection, places: Places) -> None:

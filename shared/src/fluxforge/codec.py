@@ -5,13 +5,14 @@ The first byte tells them apart (`[` is JSON), so one topic may hold both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from typing import Any, Literal
 
 import msgspec
 
 from fluxforge.errors import CodecError
-from fluxforge.events import KIND_OF, AnyEvent, BookDelta, BookSnapshot
+from fluxforge.events import KIND_OF, AnyEvent, BookDelta, BookSnapshot, Kind
 
 VERSION = 1
 Format = Literal["msgpack", "json"]
@@ -37,7 +38,12 @@ def encode(event: AnyEvent, fmt: Format = "msgpack") -> bytes:
 
 def headers(event: AnyEvent) -> tuple[tuple[str, bytes], ...]:
     """Record headers: `kind` (its number), so that a reader can skip without decoding, and the schema version `v`."""
-    return _HEADERS[KIND_OF[type(event)]]
+    return headers_of(KIND_OF[type(event)])
+
+
+def headers_of(kind: Kind) -> tuple[tuple[str, bytes], ...]:
+    """The headers of all events of a kind."""
+    return _HEADERS[kind]
 
 
 def decode(value: bytes) -> AnyEvent:
@@ -78,6 +84,11 @@ def encode_all(events: Sequence[AnyEvent | CodecError]) -> list[bytes | None]:
         return list(map(_msgpack_encoder.encode, events))
     except TypeError:
         return [None if isinstance(event, CodecError) else _msgpack_encoder.encode(event) for event in events]
+
+
+def encode_columns(kind: Kind, columns: Sequence[Iterable[Any]]) -> list[bytes]:
+    """The msgpack of events of one kind, given field by field in the struct's order: no event is made for it."""
+    return list(map(_msgpack_encoder.encode, zip(repeat(int(kind)), *columns, strict=False)))
 
 
 def _event_or_error(value: bytes) -> AnyEvent | CodecError:

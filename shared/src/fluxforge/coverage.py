@@ -48,7 +48,7 @@ def pages(
 ) -> Iterator[Coverage]:
     """The Coverage events in Bronze that overlap [start, end), ns."""
     for chain in chains(tree):
-        for tables in bronze.read_tables(tree, chain, channels={CONTROL}):
+        for tables in bronze.read_tables(tree, chain, wanted=lambda file: file.meta.get("channel") == CONTROL):
             for table in tables:
                 found = table.filter(pc.equal(table.column("kind").cast(pa.string()), "coverage"))
                 for event in events_of(found):

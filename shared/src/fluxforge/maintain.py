@@ -1,7 +1,8 @@
 """Stored data looked after on a schedule: copied elsewhere, compacted, dropped when it is old.
 
 `python -m fluxforge.maintain` is a service like any other; `fluxforge maintain` runs it too. A step that fails is
-logged and counted, and the next one has its turn; but nothing is dropped in a round whose copy failed.
+logged and counted, and the next one has its turn; but where there is to be a copy, nothing is dropped in a round whose
+copy failed, and never what the copy does not hold.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fluxforge import bronze, metrics, service
 from fluxforge.bronze.compaction import LAYOUT as BRONZE
 from fluxforge.clock import Clock, SystemClock
 from fluxforge.errors import FluxForgeError
-from fluxforge.files import Tree
+from fluxforge.files import Tree, chains
 from fluxforge.files.commit import Commit
+from fluxforge.files.compact import Result as Compacted
 from fluxforge.files.compact import compact
+from fluxforge.files.history import newest
+from fluxforge.files.merge import Progress
 from fluxforge.files.retain import retain
 from fluxforge.files.runs import Layout, Options
 from fluxforge.files.sync import Options as SyncOptions
@@ -27,6 +31,8 @@ from fluxforge.lake.compaction import LAYOUT as LAKE
 from fluxforge.service import Role, Stop
 from fluxforge.settings import Settings
 from fluxforge.settings.maintenance import Maintenance
+from fluxforge.settings.models import StorageLocation
+from fluxforge.sync import Part, pair, tree_of
 
 LOOK_S = 1.0
 """A signal that comes in the instant before a wait is handled only after it, so no wait is long."""
@@ -37,7 +43,8 @@ _log = logging.getLogger(__name__)
 class Layer(NamedTuple):
     """Bronze or the lake: where it is, how its files are, and how many days a record is kept (None: for ever)."""
 
-    name: str
+    name: Part
+    root: StorageLocation
     tree: Tree
     layout: Layout
     days: Callable[[Commit], float | None]
@@ -55,21 +62,30 @@ class _Stopped(Exception):
     """In the middle of a step; what it had begun is taken up in the next round."""
 
 
-def bronze_layer(settings: Settings, root: Any = None) -> Layer:
+def bronze_layer(settings: Settings, root: StorageLocation | None = None) -> Layer:
     """Bronze of `root`, or where the settings say."""
-    days = settings.maintenance.bronze_days
-    return Layer("bronze", bronze.tree(root or settings.storage.input), BRONZE, lambda _: days)
+    root, days = root or settings.storage.input, settings.maintenance.bronze_days
+    return Layer("bronze", root, bronze.tree(root), BRONZE, lambda _: days)
 
 
-def lake_layer(settings: Settings, root: Any = None) -> Layer:
+def lake_layer(settings: Settings, root: StorageLocation | None = None) -> Layer:
     """The lake of `root`, or where the settings say."""
-    return Layer("lake", lake_tree(root or settings.storage.output), LAKE, days_of(settings.maintenance))
+    root = root or settings.storage.output
+    return Layer("lake", root, lake_tree(root), LAKE, days_of(settings.maintenance))
 
 
 def days_of(kept: Maintenance) -> Callable[[Commit], float | None]:
     """How many days a record of the lake is kept, by its table."""
     by_table: dict[str, float | None] = {str(table): days for table, days in kept.table_days.items()}
     return lambda record: by_table.get(str(record.meta.get("table")), kept.lake_days)
+
+
+def compacted(
+    given: Maintenance, layer: Layer, *, now: int | None = None, progress: Progress = lambda _: None
+) -> Compacted:
+    """Closed days made few files; see `fluxforge.files.compact`."""
+    options = Options(max_bytes=int(given.max_file_mb * 1e6), grace_s=given.grace_s)
+    return compact(layer.tree, layer.layout, options, now=now, progress=progress)
 
 
 def once(settings: Settings, stop: Stop, *, now: int | None = None) -> list[Outcome]:
@@ -86,7 +102,7 @@ def once(settings: Settings, stop: Stop, *, now: int | None = None) -> list[Outc
         try:
             check()
             text, failed = action()
-        except FluxForgeError as error:
+        except (FluxForgeError, OSError) as error:
             text, failed = "", [str(error)]
         except _Stopped:
             return False
@@ -102,13 +118,15 @@ def once(settings: Settings, stop: Stop, *, now: int | None = None) -> list[Outc
     for layer in layers:
         copied = True
         if given.sync_to is not None:
-            copied = run("sync", layer, lambda layer=layer: _sync(settings, layer, check))  # type: ignore[misc]
+            copied = run("sync", layer, lambda layer=layer: _sync(given, layer, check))  # type: ignore[misc]
         if given.compact:
             run("compact", layer, lambda layer=layer: _compact(given, layer, now, check))  # type: ignore[misc]
         if copied:
             run("retain", layer, lambda layer=layer: _retain(given, layer, now, check))  # type: ignore[misc]
         elif not stop.is_set():
-            found.append(Outcome(f"retain {layer.name}", "waiting", "nothing is dropped before it is copied"))
+            waiting = Outcome(f"retain {layer.name}", "waiting", "nothing is dropped before it is copied")
+            _log.warning("%s: %s", waiting.step, waiting.text)
+            found.append(waiting)
             metrics.MAINTENANCE.labels("retain", "waiting").inc()
     return found
 
@@ -130,25 +148,35 @@ def check(settings: Settings) -> Iterable[str]:
         yield f"{layer.name}: {layer.tree}"
 
 
-def _sync(settings: Settings, layer: Layer, check: Callable[..., None]) -> tuple[str, list[str]]:
-    assert settings.maintenance.sync_to is not None
-    home = settings.storage.input if layer.name == "bronze" else settings.storage.output
-    place = home.elsewhere(settings.maintenance.sync_to)
-    target = bronze.tree(place) if layer.name == "bronze" else lake_tree(place)
-    done = sync(layer.tree, target, SyncOptions(grace_s=settings.maintenance.grace_s), progress=check)
-    return f"{done.records:,} batches, {done.bytes / 1e6:,.1f} MB", done.failed
+def _sync(given: Maintenance, layer: Layer, check: Callable[..., None]) -> tuple[str, list[str]]:
+    trees = pair(layer.name, layer.root, layer.root.elsewhere(given.sync_to))
+    if trees is None:
+        return "nothing is committed yet", []
+    done = sync(*trees, SyncOptions(grace_s=given.grace_s), progress=check)
+    return f"{done.records:,} batches copied, {done.bytes / 1e6:,.1f} MB; {done.already:,} already there", done.failed
 
 
 def _compact(given: Maintenance, layer: Layer, now: int | None, check: Callable[..., None]) -> tuple[str, list[str]]:
-    options = Options(max_bytes=int(given.max_file_mb * 1e6), grace_s=given.grace_s)
-    done = compact(layer.tree, layer.layout, options, now=now, progress=check)
-    text = f"{done.files_before:,} files to {done.files_after:,}, {done.bytes_before / 1e6:,.1f} MB to "
-    return f"{text}{done.bytes_after / 1e6:,.1f} MB; {done.pending:,} wait for readers", done.failed
+    done = compacted(given, layer, now=now, progress=check)
+    text = "nothing to merge"
+    if done.records_before:
+        text = f"{done.files_before:,} files to {done.files_after:,}, {done.bytes_before / 1e6:,.1f} MB to "
+        text += f"{done.bytes_after / 1e6:,.1f} MB"
+    return text + (f"; old files of {done.pending:,} wait for the grace" if done.pending else ""), done.failed
 
 
 def _retain(given: Maintenance, layer: Layer, now: int | None, check: Callable[..., None]) -> tuple[str, list[str]]:
-    done = retain(layer.tree, layer.layout, layer.days, apply=True, grace_s=given.grace_s, now=now, progress=check)
-    return f"{done.files:,} files dropped, {done.bytes / 1e6:,.1f} MB", done.failed
+    days = layer.days if given.sync_to is None else _days_of_copied(layer, layer.root.elsewhere(given.sync_to))
+    done = retain(layer.tree, layer.layout, days, apply=True, grace_s=given.grace_s, now=now, progress=check)
+    text = f"{done.files:,} files dropped, {done.bytes / 1e6:,.1f} MB" if done.records else "nothing is too old"
+    return text + (f"; files of {done.pending:,} chains wait for the grace" if done.pending else ""), done.failed
+
+
+def _days_of_copied(layer: Layer, copy: StorageLocation) -> Callable[[Commit], float | None]:
+    """The layer's days; for ever what the copy does not hold, as a batch of old days that was committed since."""
+    there = tree_of(layer.name, copy)
+    ends = {chain: record.next_offset for chain in chains(there) if (record := newest(there, chain)) is not None}
+    return lambda record: layer.days(record) if record.next_offset <= ends.get(record.chain, 0) else None
 
 
 ROLES = {"maintain": Role(check, run, "copies, compacts and drops stored data on a schedule")}

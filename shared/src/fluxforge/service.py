@@ -219,3 +219,23 @@ def spare_the_collector() -> None:
     """Collect garbage seldom: a batch is thousands of objects that live for a moment and make no cycles."""
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
+
+
+def leave_pandas_out() -> None:
+    """Keep pyarrow from loading pandas at the first list it is given: 35 MB and half a second, for nothing here."""
+    import pyarrow as pa  # noqa: PLC0415  collectors run without it
+
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        pa.array([0])  # it looks once
+    finally:
+        sys.meta_path.remove(_NoPandas)
+
+
+class _NoPandas:
+    """A finder of modules to whom pandas is not installed."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from typing import Literal
 
 from fluxforge import bronze
 from fluxforge.files import Tree, chains
@@ -10,22 +10,26 @@ from fluxforge.files.history import newest
 from fluxforge.lake.layout import Road, claim, lake_tree
 from fluxforge.storage import Root
 
-PARTS = ("bronze", "lake")
+Part = Literal["bronze", "lake"]
 
 
-def pairs(source: Root, target: Root, parts: Collection[str] = PARTS) -> dict[str, tuple[Tree, Tree]]:
-    """Source and target tree of each part that the source has.
+def tree_of(part: Part, root: Root) -> Tree:
+    """Where a part lies below a root."""
+    return bronze.tree(root) if part == "bronze" else lake_tree(root)
+
+
+def pair(part: Part, source: Root, target: Root) -> tuple[Tree, Tree] | None:
+    """Source and target tree of a part; None where the source has nothing of it.
 
     Raises StorageError where the target's lake is written by the other road, live or batch: their rows are the same.
     """
-    trees = {"bronze": bronze.tree, "lake": lake_tree}
-    found = {part: (trees[part](source), trees[part](target)) for part in PARTS if part in parts}
-    found = {part: pair for part, pair in found.items() if chains(pair[0])}
-    if "lake" in found:
-        lake, other = found["lake"]
-        for road in sorted(_roads(lake)):
-            claim(other, road)
-    return found
+    here, there = tree_of(part, source), tree_of(part, target)
+    if not chains(here):
+        return None
+    if part == "lake":
+        for road in sorted(_roads(here)):
+            claim(there, road)
+    return here, there
 
 
 def _roads(lake: Tree) -> set[Road]:

@@ -15,6 +15,7 @@ class TopicSpec:
     retention_ms     −1 keeps for ever
     retention_bytes  per partition, −1 without a cap
     compact          keep the newest record of each key
+    any_time         take records however old or new their timestamps, whatever the broker does by default
     """
 
     name: str
@@ -23,6 +24,7 @@ class TopicSpec:
     retention_bytes: int = -1
     compact: bool = False
     max_message_bytes: int = 1_048_588
+    any_time: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from fluxforge.storage import Root
 Kind = Literal["record", "tiling", "missing", "bytes", "sha256", "unreadable", "rows", "schema", "partition", "stray"]
 THREADS = 4
 _BLOCK = 1 << 20
+_NS = pa.timestamp("ns", "UTC")
 
 
 @dataclass(frozen=True)
@@ -192,12 +193,24 @@ def _lake_rows(name: str, file: CommittedFile, found: pq.ParquetFile) -> Iterato
         meant = hive_symbol(meant) if column == "symbol" else meant
         if unquote(parts.get(column, "")) != meant:
             yield Problem("partition", name, f"its {column} is {meant}")
-    edges = pc.min_max(found.read(columns=["timestamp"])["timestamp"].cast(pa.int64()))
-    first, last = edges["min"].as_py(), edges["max"].as_py()
+    times = found.read(columns=["timestamp"])["timestamp"]
+    yield from _times(name, file, times)
+    first, last = _edges(times)
+    if first is not None and last is not None and {date_of(first), date_of(last)} != {parts.get("date")}:
+        yield Problem("partition", name, f"rows of {date_of(first)} to {date_of(last)}")
+
+
+def _times(name: str, file: CommittedFile, times: pa.ChunkedArray) -> Iterator[Problem]:
+    """Readers choose files by the times in the record."""
+    first, last = _edges(times)
     if (first, last) != (file.first_ts, file.last_ts):
         yield Problem("rows", name, f"times [{first}, {last}], where [{file.first_ts}, {file.last_ts}] were committed")
-    if first is not None and {date_of(first), date_of(last)} != {parts.get("date")}:
-        yield Problem("partition", name, f"rows of {date_of(first)} to {date_of(last)}")
+
+
+def _edges(times: pa.ChunkedArray) -> tuple[int | None, int | None]:
+    """Least and greatest, ns."""
+    edges = pc.min_max(times.cast(pa.int64()))
+    return edges["min"].as_py(), edges["max"].as_py()
 
 
 def _bronze_columns(name: str, record: Commit, file: CommittedFile, schema: pa.Schema) -> Iterator[Problem]:
@@ -215,7 +228,7 @@ def _bronze_rows(name: str, record: Commit, file: CommittedFile, tables: list[pa
     rows = sum(table.num_rows for table in tables)
     if rows != file.rows:
         yield Problem("rows", name, f"{rows} rows, where {file.rows} were committed")
-    last = record.start - 1
+    last = record.start
     for table in tables:
         offsets = table["offset"].combine_chunks()
         if len(offsets) and (offsets[0].as_py() < last or not _rise(offsets)):
@@ -228,6 +241,7 @@ def _bronze_rows(name: str, record: Commit, file: CommittedFile, tables: list[pa
         sources = {folder_name(word) for word in pc.unique(table["source"].cast(pa.string())).to_pylist() if word}
         if sources - {file.meta["source"]}:
             yield Problem("partition", name, f"rows of {', '.join(sorted(sources))}")
+    yield from _times(name, file, pa.chunked_array([part for t in tables for part in t["capture_ts"].chunks], _NS))
     if last >= record.next_offset:
         yield Problem("rows", name, f"offset {last} is beyond its batch [{record.start}, {record.next_offset})")
 

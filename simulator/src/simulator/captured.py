@@ -35,7 +35,7 @@ def _wires(data: Path, exchange: str) -> Iterator[Wire]:
     """In the order of capture: all of an exchange lie in one partition."""
     tree = bronze.tree(data)
     for chain in chains(tree):
-        for tables in bronze.read_tables(tree, chain, channels={WIRE}):
+        for tables in bronze.read_tables(tree, chain, wanted=lambda file: file.meta.get("channel") == WIRE):
             for table in tables:
                 for event in events_of(table):
                     if isinstance(event, Wire) and event.exchange == exchange:

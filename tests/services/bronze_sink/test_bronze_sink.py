@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import re
 import struct
@@ -17,10 +18,11 @@ import pytest
 
 from bronze_sink.partition import Rolling
 from bronze_sink.sink import BronzeSink
+from faulty_disk import FaultyDisk
 from fluxforge import bronze, codec
-from fluxforge.errors import DiskFull, GapError
+from fluxforge.errors import GapError
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, Ticker, Trade
-from fluxforge.files import STEPS, ChainId, Gap, LocalStorage, Tree, commits
+from fluxforge.files import STEPS, ChainId, Gap, Tree, commits
 from fluxforge.log import Log, Output, Record, TopicPartition, open_log
 from fluxforge.log.sqlite import SqliteLog
 from fluxforge.topics import Topics, TopicSpec
@@ -201,18 +203,18 @@ class TestFailures:
 
     def test_a_full_disk_waits_for_room(self, small: tuple[Log, str], tmp_path: Path) -> None:
         log, topic = small
-        clock, storage = ManualClock(), Fillable(tmp_path / "raw")
+        clock, storage = ManualClock(), FaultyDisk(tmp_path / "raw")
         sink = sink_of(log, topic, Tree(storage), clock=clock, rolling=Rolling(max_bytes=2_000))
         fill(log, topic, 0, 400)
         drain(sink, log, topic)
-        storage.full = True
+        storage.fault = errno.ENOSPC
         fill(log, topic, 400, 1500)
         for _ in range(40):
             sink.step(0.01)
             clock.seconds += 1
         assert "(2 waiting)" in sink.statistics()
         partly = in_bronze(log, topic, tmp_path)
-        storage.full = False
+        storage.fault = None
         clock.seconds += 31
         sink.step(0.0)
         drain(sink, log, topic)
@@ -225,13 +227,13 @@ class TestFailures:
     ) -> None:
         log, topic = small
         fill(log, topic, 0, 300)
-        clock, storage = ManualClock(), Fillable(tmp_path / "raw")
+        clock, storage = ManualClock(), FaultyDisk(tmp_path / "raw")
         sink = sink_of(log, topic, Tree(storage), clock=clock)
         drain(sink, log, topic)
-        storage.full = True
+        storage.fault = errno.ENOSPC
         sink.close()
         assert in_bronze(log, topic, tmp_path) == {0: [], 1: []}
-        storage.full = False
+        storage.fault = None
         sink = sink_of(log, topic, Tree(storage), clock=clock)
         drain(sink, log, topic)
         sink.close()
@@ -347,28 +349,6 @@ def consumed(url: str) -> float:
 def check(config: Path) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "bronze_sink", "--config", str(config), "--check"]
     return subprocess.run(argv, check=False, capture_output=True, text=True)
-
-
-class Fillable(LocalStorage):
-    """A disk that can be filled and freed."""
-
-    full = False
-
-    def open_new(self, path: str):  # type: ignore[no-untyped-def]
-        self._room(path)
-        return super().open_new(path)
-
-    def put(self, path: str, data: bytes) -> None:
-        self._room(path)
-        super().put(path, data)
-
-    def sync(self, file) -> None:  # type: ignore[no-untyped-def]
-        self._room(file.name)
-        super().sync(file)
-
-    def _room(self, path: str) -> None:
-        if self.full:
-            raise DiskFull(f"no room to write {path}")
 
 
 def load_child() -> ModuleType:

@@ -4,36 +4,12 @@ from __future__ import annotations
 
 import struct
 
+from ccxt_symbol import HEAD, IDENTITY, told, trade
 from collector.ccxt_source.follower import Follower
-from collector.identity import Identity
 from collector.levels import pack
-from collector.skew import Skew
 from collector.wire import RestBook
-from collector.wire.head import Head
 from fluxforge.clock import NS
-from fluxforge.events import AnyEvent, BookSnapshot, Heartbeat, Reset, ResetReason, Trade
-
-IDENTITY: Identity = {
-    "exchange": "x",
-    "symbol": "A/B",
-    "native": "AB",
-    "source": "ccxt",
-    "collector": "c",
-    "connection": "1",
-}
-HEAD = Head(**IDENTITY, skew=Skew())
-
-
-def reset(reason: ResetReason, incomplete: bool, detail: str) -> Reset:
-    return Reset(**IDENTITY, ts=None, capture_ts=0, reason=str(reason), incomplete=incomplete, detail=detail)
-
-
-def trade(id_: str, ts: int, *, backfilled: bool = False) -> Trade:
-    return HEAD.trade(0, ts, None, id_, 1.0, 1.0, 1, None, backfilled=backfilled)
-
-
-def told(events: list[AnyEvent]) -> list[str]:
-    return [event.id if isinstance(event, Trade) else type(event).__name__ for event in events]
+from fluxforge.events import BookSnapshot, Heartbeat
 
 
 def follower(*, parsed: bool, consecutive: bool = False) -> Follower:

@@ -9,37 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccxt_symbol import HEAD, reset, told, trade
 from collector.ccxt_source.seen_line import SeenLine
 from collector.ccxt_source.structures import book_of, ticker_of, trade_of
-from collector.identity import Identity
 from collector.seen import Seen
-from collector.skew import Skew
 from collector.trade_line import TradeLine
 from collector.wire import Void
-from collector.wire.head import Head
-from fluxforge.events import AnyEvent, Reset, ResetReason, Trade
-
-IDENTITY: Identity = {
-    "exchange": "x",
-    "symbol": "A/B",
-    "native": "AB",
-    "source": "ccxt",
-    "collector": "c",
-    "connection": "1",
-}
-HEAD = Head(**IDENTITY, skew=Skew())
-
-
-def reset(reason: ResetReason, incomplete: bool, detail: str) -> Reset:
-    return Reset(**IDENTITY, ts=None, capture_ts=0, reason=str(reason), incomplete=incomplete, detail=detail)
-
-
-def trade(id_: str, ts: int, *, backfilled: bool = False) -> Trade:
-    return HEAD.trade(0, ts, None, id_, 1.0, 1.0, 1, None, backfilled=backfilled)
-
-
-def told(events: list[AnyEvent]) -> list[str]:
-    return [event.id if isinstance(event, Trade) else type(event).__name__ for event in events]
+from fluxforge.events import AnyEvent, Reset, Trade
 
 
 def test_a_book_is_copied_to_its_depth():

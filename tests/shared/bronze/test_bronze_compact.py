@@ -14,7 +14,8 @@ import pytest
 from fluxforge import bronze, codec
 from fluxforge.bronze import RawFormat
 from fluxforge.bronze.compaction import LAYOUT
-from fluxforge.bronze.schema import SCHEMAS
+from fluxforge.bronze.scan import scan
+from fluxforge.bronze.schema import ORDERBOOK, SCHEMAS
 from fluxforge.clock import DAY, NS
 from fluxforge.events import BookDelta, BookSnapshot, Heartbeat, Ticker, Trade
 from fluxforge.files import Chain, ChainId, LocalStorage, parquet
@@ -23,7 +24,7 @@ from fluxforge.files.history import records
 from fluxforge.files.runs import Options
 from fluxforge.log import Record
 from fluxforge.storage import Root
-from s3_server import S3Server
+from fluxforge.validate import validate
 
 ID = ChainId("log-1", "market.raw", 0)
 FIRST = 20_000 * DAY
@@ -77,17 +78,6 @@ def run(root: Root, **options: Any) -> Result:
     return done
 
 
-@pytest.fixture(params=["local", "s3"])
-def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Root:
-    """A folder, and a bucket."""
-    if request.param == "local":
-        return tmp_path
-    server: S3Server = request.getfixturevalue("s3_server")
-    for name, value in server.environ.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{server.bucket()}/some/prefix"
-
-
 def test_every_record_comes_back_byte_for_byte(root: Root) -> None:
     stored, tree = store(root), bronze.tree(root)
     assert list(bronze.read(tree, ID)) == stored
@@ -121,17 +111,50 @@ def test_ndjson_stays_ndjson(tmp_path: Path) -> None:
 
 
 def test_books_stored_as_doubles_are_stored_as_integers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older version's files, and newer ones of the same day."""
+    """An older version's files, and newer ones of the same day: their records say what the new files are."""
     with monkeypatch.context() as older:
         older.setattr("fluxforge.bronze.writer.parquet_format", lambda channel: parquet(SCHEMAS[channel]))
+        older.setattr("fluxforge.bronze.writer.SCHEMA_VERSION", "bronze/1")
         store(tmp_path, count=2 * BATCH)
     stored = store(tmp_path)
     tree = bronze.tree(tmp_path)
+    assert [record.schema for record in records(tree, ID)][1:3] == ["bronze/1", "bronze/2"]
+    assert scan(tmp_path, ORDERBOOK).others
     assert list(bronze.read(tree, ID)) == stored
     run(tmp_path)
     assert list(bronze.read(tree, ID)) == stored
     for path in (tmp_path / "raw" / "ready" / "binance" / "orderbook").iterdir():
         assert "price_scale" in pq.read_schema(path).names
+    assert {record.schema for record in records(tree, ID)} == {"bronze/2"}
+    assert not scan(tmp_path, ORDERBOOK).others
+    assert not validate(tmp_path, "bronze").problems
+
+
+def test_books_that_an_older_compaction_left_as_doubles_are_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have their folder to themselves, and would go over as they are."""
+    trades = [record for record in market()[:PER_DAY] if record.value != b"no event" and record.offset % 15 == 0]
+    with monkeypatch.context() as older:
+        for module in ("writer", "compaction"):
+            older.setattr(f"fluxforge.bronze.{module}.parquet_format", lambda channel: parquet(SCHEMAS[channel]))
+        older.setattr("fluxforge.bronze.writer.SCHEMA_VERSION", "bronze/1")
+        older.setattr(LAYOUT, "schema", None)
+        older.setattr("fluxforge.bronze.scaled.Scaler.encode", lambda _, table: table)
+        stored = store(tmp_path, count=2 * BATCH)
+        run(tmp_path)
+        with Chain.open(bronze.tree(tmp_path), ID, first=0) as chain:
+            late = [record for record in trades if record.offset >= chain.next_offset]
+            writer = bronze.BronzeWriter(chain)
+            writer.append(late)
+            writer.commit(late[-1].offset + 1)
+    tree = bronze.tree(tmp_path)
+    assert [(record.schema, record.merged) for record in records(tree, ID)] == [("bronze/1", 2), ("bronze/1", 0)]
+    run(tmp_path)
+    assert list(bronze.read(tree, ID)) == stored + late
+    assert [(record.schema, record.merged) for record in records(tree, ID)] == [("bronze/2", 3)]
+    assert not scan(tmp_path, ORDERBOOK).others
+    assert not validate(tmp_path, "bronze").problems
 
 
 @pytest.mark.parametrize("read_so_far", [3, 239])

@@ -88,7 +88,8 @@ def test_ranges(tmp_path: Path, form: RawFormat, start: int, end: int | None) ->
 
 def test_one_channel_alone(tmp_path: Path) -> None:
     store(tmp_path, market(70), batch=70)
-    tables = [table for run in bronze.read_tables(bronze.tree(tmp_path), ID, channels={"trades"}) for table in run]
+    found = bronze.read_tables(bronze.tree(tmp_path), ID, wanted=lambda file: file.meta["channel"] == "trades")
+    tables = [table for run in found for table in run]
     assert {word for table in tables for word in table["kind"].to_pylist()} == {"trade"}
     assert sum(table.num_rows for table in tables) == 20
 

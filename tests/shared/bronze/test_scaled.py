@@ -19,6 +19,7 @@ from fluxforge.bronze.scaled import INTEGERS, Scaler, decode
 from fluxforge.bronze.schema import SCHEMAS, parquet_format
 from fluxforge.events import BookDelta
 from fluxforge.files import Chain, ChainId, Tree, commits, parquet
+from fluxforge.log import RecordColumns
 
 ID = ChainId("log", "market.raw", 0)
 Level = tuple[float, float]
@@ -38,8 +39,8 @@ def delta(native: str, bids: list[Level], asks: list[Level]) -> BookDelta:
 
 
 def table(books: list[tuple[str, list[Level], list[Level]]]) -> pa.Table:
-    records = [record_of(delta(*book), at) for at, book in enumerate(books)]
-    return to_columns("market.raw", records, ordinals(records)).tables["x", "orderbook"]
+    records = RecordColumns.of([record_of(delta(*book), at) for at, book in enumerate(books)])
+    return to_columns("market.raw", records, ordinals(records.offsets)).tables["x", "orderbook"]
 
 
 def bits(of: pa.Table) -> list[bytes]:

@@ -17,15 +17,19 @@ from bar_builder.processor import BarProcessor
 from feature_engine.processor import FeatureProcessor
 from fluxforge import bronze, codec, etl, rows
 from fluxforge.bronze import BronzeWriter, RawFormat
+from fluxforge.bronze.compaction import LAYOUT
 from fluxforge.errors import ConfigError, SegmentError, StorageError
 from fluxforge.etl import job
 from fluxforge.files import Chain, ChainId, chains, commits
+from fluxforge.files.compact import compact
+from fluxforge.files.runs import Options
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.lake import LakeWriter, lake_tree, scan
 from fluxforge.log import Record
 from fluxforge.processor.compute import Compute
 from fluxforge.processor.decode import Run
 from fluxforge.topics import Topics
+from fluxforge.validate import validate
 from fluxforge_cli.importer import land
 from fluxforge_cli.importer.ccxt_ndjson import parse
 
@@ -300,3 +304,27 @@ def test_offsets_tile_and_meta_tells_the_road(whole: Path) -> None:
         assert [r.start for r in records[1:]] == [r.next_offset for r in records[:-1]]
         assert {r.meta["road"] for r in records} == {"etl"}
         assert records[-1].next_offset == 361
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["at once", "begun before"])
+def test_rows_over_compacted_segments_are_the_same(tmp_path: Path, begun: bool) -> None:
+    """Batches of closed days become one, whether some of them were already made into rows or not."""
+    events = [event for line in history(5, 0, 60) for event in parse(line, "f")[0]]
+    records = [bronze.record_of(event, 3 * i) for i, event in enumerate(events)]
+    plain, compacted = tmp_path / "plain", tmp_path / "compacted"
+    for data in (plain, compacted):
+        with Chain.open(bronze.tree(data), ChainId("cluster", "market.raw", 0), first=0) as chain:
+            writer = BronzeWriter(chain)
+            for at in range(0, len(records), 60):
+                writer.append(records[at : at + 60])
+                writer.commit(records[at : at + 60][-1].offset + 1)
+                if data is compacted and at == 120:
+                    if begun:
+                        run(data)
+                    assert compact(bronze.tree(data), LAYOUT, Options(grace_s=0.0)).records_before == 3
+        run(data)
+        for layer in ("bronze", "lake"):
+            assert not validate(data, layer).problems
+    assert compact(bronze.tree(compacted), LAYOUT, Options(grace_s=0.0)).records_after == 1
+    assert run(compacted) == etl.Result()
+    same(lake(compacted), lake(plain))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from fluxforge.files.history import listed, records
 from fluxforge.files.rowhash import RowHash, row_hash
 from fluxforge.files.runs import Options, batches, runs
 from fluxforge.lake.compaction import LAYOUT
-from s3_server import S3Server
 
 CHILD = Path(made.__file__)
 ID = made.CHAINS[0]
@@ -35,8 +34,8 @@ ALL = range(made.DAYS * PER_DAY)
 class Store:
     """A lake that another process can open too."""
 
-    def __init__(self, root: str, environ: dict[str, str]) -> None:
-        self.root, self.environ = root, environ
+    def __init__(self, root: str) -> None:
+        self.root = root
         self.tree = made.tree(root)
 
     def compact(self, **options: object) -> Result:
@@ -45,7 +44,7 @@ class Store:
 
     def killed(self, action: str, step: str, times: int) -> None:
         command = [sys.executable, str(CHILD), self.root, action, step, str(times)]
-        died = subprocess.run(command, check=False, env={**os.environ, **self.environ})
+        died = subprocess.run(command, check=False)
         assert died.returncode == -9
 
     def ready(self) -> list[str]:
@@ -56,24 +55,16 @@ class Store:
         return list(self.tree.storage.walk("_active"))
 
 
-@pytest.fixture(params=["local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A folder, and a bucket."""
-    environ: dict[str, str] = {}
-    root = str(tmp_path)
-    if request.param == "s3":
-        server: S3Server = request.getfixturevalue("s3_server")
-        root, environ = f"s3://{server.bucket()}/some/prefix", server.environ
-        for name, value in environ.items():
-            monkeypatch.setenv(name, value)
+@pytest.fixture
+def store(root: str) -> Store:
     made.write(root)
-    return Store(root, environ)
+    return Store(root)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Store:
     made.write(str(tmp_path))
-    return Store(str(tmp_path), {})
+    return Store(str(tmp_path))
 
 
 def table_of(tree: Tree, path: str) -> pa.Table:
@@ -291,23 +282,62 @@ class TestWriters:
         with Chain.open(folder.tree, ID, first=0) as chain:
             assert chain.next_offset == len(ALL) + 10
 
-    def test_one_that_slept_through_it_all_loses_its_batch(
-        self, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.parametrize("stored", [0, 1, made.BATCHES], ids=["first batch", "inside a day", "first of a day"])
+    def test_one_that_slept_through_it_all_loses_its_batch(self, new_root: Callable[[str], str], stored: int) -> None:
         """In a bucket there are no locks, and its start's record is gone: only the merged one tells."""
-        for name, value in s3_server.environ.items():
-            monkeypatch.setenv(name, value)
-        root = f"s3://{s3_server.bucket()}/p"
+        root = new_root("bucket")
         tree = made.tree(root)
+        ends = range(made.ROWS, len(ALL) + 1, made.ROWS)
         sleeper = Chain.open(tree, ID, first=0)
-        made.write(root)
-        before = strict(tree)
+        for end in ends[:stored]:
+            made.batch(sleeper, end)
+        with Chain.open(tree, ID, first=0) as other:
+            for end in ends[stored:]:
+                made.batch(other, end)
+        before, start = strict(tree), sleeper.next_offset
         made.act(root, "compact", lambda _: None)
-        for end in (10, made.ROWS, len(ALL) + 5):
-            with pytest.raises(WriterConflict, match="another writer has committed from offset 0"):
+        for end in (start + 10, start + made.ROWS, len(ALL) + 5):
+            with pytest.raises(WriterConflict, match=f"another writer has committed from offset {start}"):
                 made.batch(sleeper, end)
             assert strict(tree) == before
             assert len(listed(tree, ID)) == made.DAYS
+
+    def test_one_that_slept_while_its_own_day_alone_was_merged(self, new_root: Callable[[str], str]) -> None:
+        """The record before its batch is still there."""
+        store = Store(new_root("bucket"))
+        sleeper = Chain.open(store.tree, ID, first=0)
+        ends = range(made.ROWS, 2 * PER_DAY + 1, made.ROWS)
+        for end in ends[: made.BATCHES]:
+            made.batch(sleeper, end)
+        with Chain.open(store.tree, ID, first=0) as other:
+            for end in ends[made.BATCHES :]:
+                made.batch(other, end)
+        before = strict(store.tree)
+        store.compact(date="2024-10-05")
+        with pytest.raises(WriterConflict, match=f"another writer has committed from offset {PER_DAY}"):
+            made.batch(sleeper, PER_DAY + 10)
+        assert strict(store.tree) == before
+
+    def test_one_at_work_goes_on_over_a_merge_of_all_it_made(self, store: Store) -> None:
+        with Chain.open(store.tree, ID, first=0) as chain:
+            made.batch(chain, len(ALL) + 5)
+            store.compact(now=made.NOW + made.DAY)
+            made.batch(chain, len(ALL) + 10)
+        assert [row[2] for row in strict(store.tree)] == list(range(len(ALL) + 10))
+
+    def test_a_commit_does_not_list_the_chain(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """There may be as many records as batches in years."""
+        asked: list[str] = []
+        with Chain.open(store.tree, ID, first=0) as chain:
+            storage = type(store.tree.storage)
+            names = storage.names
+            monkeypatch.setattr(
+                storage, "names", lambda self, folder, prefix="": asked.append(prefix) or names(self, folder, prefix)
+            )
+            made.batch(chain, len(ALL) + 5)
+            made.batch(chain, len(ALL) + 10)
+        assert asked
+        assert all(asked)
 
     def test_a_late_record_inside_a_merged_range_goes_with_its_files(self, folder: Store) -> None:
         """Its writer died before it could look."""
@@ -466,9 +496,3 @@ class NoLock:
 def interrupted(step: str) -> None:
     if step == "record.synced":
         raise KeyboardInterrupt
-
-
-def made_record(record: object) -> bytes:
-    from fluxforge.files.commit import encode
-
-    return encode(record)  # type: ignore[arg-type]

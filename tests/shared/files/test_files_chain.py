@@ -55,8 +55,8 @@ def leftovers(root: Path) -> list[Path]:
 class Store:
     """A tree that another process can open too, and what readers that only list files see of it."""
 
-    def __init__(self, root: str, environ: dict[str, str]) -> None:
-        self.root, self.environ = root, environ
+    def __init__(self, root: str) -> None:
+        self.root = root
         self.tree = Tree(storage(root, ""))
 
     def globbed(self) -> list[int]:
@@ -65,17 +65,9 @@ class Store:
         return sorted(pa.concat_tables(tables).column("offset").to_pylist())
 
 
-@pytest.fixture(params=["local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A folder, and a bucket."""
-    environ: dict[str, str] = {}
-    root = str(tmp_path)
-    if request.param == "s3":
-        server: S3Server = request.getfixturevalue("s3_server")
-        root, environ = f"s3://{server.bucket()}/some/prefix", server.environ
-        for name, value in environ.items():
-            monkeypatch.setenv(name, value)
-    return Store(root, environ)
+@pytest.fixture
+def store(root: str) -> Store:
+    return Store(root)
 
 
 @pytest.fixture
@@ -96,9 +88,7 @@ class TestKill:
         + [("files.finished", 1), ("file.linked", 6), ("active.removed", 4), ("record.linked", 1)],
     )
     def test_every_row_once_after_kill_9(self, store: Store, step: str, times: int) -> None:
-        died = subprocess.run(
-            [sys.executable, str(CHILD), store.root, step, str(times)], check=False, env={**os.environ, **store.environ}
-        )
+        died = subprocess.run([sys.executable, str(CHILD), store.root, step, str(times)], check=False)
         assert died.returncode == -9
         tree, chain = store.tree, ChainId("made-up", "market.raw", 0)
         before = stored(tree, chain)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from fluxforge.files.history import listed, records
 from fluxforge.files.retain import Result, newest_note, retain
 from fluxforge.files.runs import Options
 from fluxforge.lake.compaction import LAYOUT
-from s3_server import S3Server
 
 ID = made.CHAINS[0]
 PER_DAY = made.BATCHES * made.ROWS
@@ -32,8 +31,8 @@ DAYS = 8.0
 class Store:
     """A lake that another process can open too."""
 
-    def __init__(self, root: str, environ: dict[str, str]) -> None:
-        self.root, self.environ, self.tree = root, environ, made.tree(root)
+    def __init__(self, root: str) -> None:
+        self.root, self.tree = root, made.tree(root)
 
     def retain(self, days: float | None = DAYS, *, apply: bool = True, **options: Any) -> Result:
         given = {"grace_s": 0.0, "now": made.NOW, **options}
@@ -43,24 +42,16 @@ class Store:
         return [path for path in self.tree.storage.walk("") if path.endswith(".parquet")]
 
 
-@pytest.fixture(params=["local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A folder, and a bucket."""
-    environ: dict[str, str] = {}
-    root = str(tmp_path)
-    if request.param == "s3":
-        server: S3Server = request.getfixturevalue("s3_server")
-        root, environ = f"s3://{server.bucket()}/some/prefix", server.environ
-        for name, value in environ.items():
-            monkeypatch.setenv(name, value)
+@pytest.fixture
+def store(root: str) -> Store:
     made.write(root)
-    return Store(root, environ)
+    return Store(root)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Store:
     made.write(str(tmp_path))
-    return Store(str(tmp_path), {})
+    return Store(str(tmp_path))
 
 
 def spans(tree: Tree) -> list[tuple[int, int]]:
@@ -158,7 +149,7 @@ def test_merged_days_go_with_all_that_they_cover(store: Store) -> None:
 @pytest.mark.parametrize("step", retaining.STEPS)
 def test_a_kill_anywhere_is_made_good(store: Store, step: str) -> None:
     command = [sys.executable, made.__file__, store.root, "retain", step, "1"]
-    died = subprocess.run(command, check=False, env={**os.environ, **store.environ})
+    died = subprocess.run(command, check=False)
     assert died.returncode == -9
     tree = store.tree
     for chain in chains(tree):
@@ -170,11 +161,9 @@ def test_a_kill_anywhere_is_made_good(store: Store, step: str) -> None:
     assert set(store.files()) == held
 
 
-def test_a_writer_that_slept_through_it_loses_its_batch(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_slept_through_it_loses_its_batch(new_root: Callable[[str], str]) -> None:
     """In a bucket there are no locks; its record would stand alone before the chain's new beginning."""
-    for name, value in s3_server.environ.items():
-        monkeypatch.setenv(name, value)
-    store = Store(f"s3://{s3_server.bucket()}/p", s3_server.environ)
+    store = Store(new_root("bucket"))
     with Chain.open(store.tree, ID, first=0) as sleeper:
         made.write(store.root)
         store.retain()

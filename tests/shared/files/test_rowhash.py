@@ -115,6 +115,21 @@ def test_a_changed_bit_anywhere_is_seen_among_many_rows() -> None:
             assert row_hash(pa.table({"x": changed, "y": values[::-1].copy()})) != before
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.int64()), pa.string(), pa.dictionary(pa.int32(), pa.string()), pa.int16()]
+)
+def test_parts_of_a_chunk_add_up(kind: pa.DataType) -> None:
+    """Slices share their buffers, and do not begin at the first value."""
+    lists = [[n % 5] * (n % 4) for n in range(100)]
+    values = {True: lists, False: [n % 7 for n in range(100)]}[pa.types.is_list(kind)]
+    column = pa.array(list(map(str, values)) if "string" in str(kind) else values).cast(kind)
+    table = pa.table({"x": column})
+    alone = [row_hash(pa.table({"x": column.take(pa.array([n]))})) for n in range(100)]
+    assert row_hash(table) == sum(alone, RowHash())
+    for at in (1, 37, 99):
+        assert row_hash(table.slice(at, 30)) == sum(alone[at : at + 30], RowHash())
+
+
 def test_as_text_and_back() -> None:
     found = row_hash(pa.table({"x": [1, 2]}))
     assert RowHash.parse(str(found)) == found

@@ -250,6 +250,13 @@ class TestAnswers:
         pair.shaky.storage.publish([file])
         assert pair.true.storage.read("ready/x") == b"1234"
 
+    def test_what_is_said_to_be_there_and_is_not_is_made_later(self, pair: Pair, faulty: FaultyStore) -> None:
+        faulty.plan = once("put", "412")
+        with pytest.raises(StorageUnavailable, match="it is there, and that it is not"):
+            pair.shaky.storage.create("a", b"1234")
+        pair.shaky.storage.create("a", b"1234")
+        assert pair.true.storage.read("a") == b"1234"
+
     def test_new_keys_are_found_when_the_old_have_expired(
         self, s3_server: S3Server, faulty: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -16,10 +16,11 @@ import pytest
 
 from fluxforge.errors import StorageError
 from fluxforge.files import Chain, ChainId, Commit, Tree, commits, locate, parquet
-from fluxforge.files.commit import encode
+from fluxforge.files.commit import Gap, encode
 from fluxforge.files.retain import drop
 from fluxforge.files.s3 import S3Storage
 from fluxforge.files.segment import Segment
+from fluxforge.files.storage import Lock
 from fluxforge.files.sync import Options, Result, sync
 from fluxforge.storage import storage
 from s3_faults import FaultyStore, impatient, seeded
@@ -106,29 +107,14 @@ class Ways:
 
 
 @pytest.fixture
-def root(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """A new place of a kind."""
-
-    def make(kind: str) -> str:
-        if kind == "local":
-            return str(tmp_path / os.urandom(4).hex())
-        server: S3Server = request.getfixturevalue("s3_server")
-        for name, value in server.environ.items():
-            monkeypatch.setenv(name, value)
-        return f"s3://{server.bucket()}/some/prefix"
-
-    return make
+def ways(new_root: Callable[[str], str]) -> Ways:
+    """From folder to folder."""
+    return Ways(new_root("folder"), new_root("folder"))
 
 
-@pytest.fixture
-def ways(root: Callable[[str], str]) -> Ways:
-    """From disk to disk."""
-    return Ways(root("local"), root("local"))
-
-
-@pytest.fixture(params=["local local", "local s3", "s3 local", "s3 s3"])
-def every_way(request: pytest.FixtureRequest, root: Callable[[str], str]) -> Ways:
-    return Ways(*map(root, request.param.split()))
+@pytest.fixture(params=["folder folder", "folder bucket", "bucket folder", "bucket bucket"])
+def every_way(request: pytest.FixtureRequest, new_root: Callable[[str], str]) -> Ways:
+    return Ways(*map(new_root, request.param.split()))
 
 
 class TestCopy:
@@ -192,11 +178,11 @@ class TestCopy:
         assert told[-1] == (size, size)
         assert [done for done, _ in told] == sorted(done for done, _ in told)
 
-    def test_one_place_is_no_copy(self, root: Callable[[str], str], tmp_path: Path) -> None:
+    def test_one_place_is_no_copy(self, new_root: Callable[[str], str], tmp_path: Path) -> None:
         """By whatever name: what is deleted after would be gone."""
         (tmp_path / "link").symlink_to(tmp_path)
-        home = root("local")
-        bucket = Tree(storage(root("s3"), ""))
+        home = new_root("folder")
+        bucket = Tree(storage(new_root("bucket"), ""))
         for one, two in (
             (Tree(storage(home, "")), Tree(storage(str(tmp_path / "link" / Path(home).name), ""))),
             (bucket, bucket),
@@ -214,13 +200,13 @@ class TestCutOff:
         killed(ways, step, 5 if step.startswith(("file", "folders", "active")) else 2)
 
     @pytest.mark.parametrize("step", ["file.read", "file.sealed", "file.linked", "file.copied", "record.linked"])
-    @pytest.mark.parametrize("kinds", ["local s3", "s3 local"])
-    def test_killed_between_disk_and_bucket(self, root: Callable[[str], str], kinds: str, step: str) -> None:
-        killed(Ways(*map(root, kinds.split())), step, 5 if step.startswith("file") else 2)
+    @pytest.mark.parametrize("kinds", ["folder bucket", "bucket folder"])
+    def test_killed_between_disk_and_bucket(self, new_root: Callable[[str], str], kinds: str, step: str) -> None:
+        killed(Ways(*map(new_root, kinds.split())), step, 5 if step.startswith("file") else 2)
 
     @pytest.mark.parametrize("step", ["file.sealed", "file.copied", "record.linked"])
-    def test_killed_between_buckets(self, root: Callable[[str], str], step: str) -> None:
-        killed(Ways(root("s3"), root("s3")), step, 5 if step.startswith("file") else 2)
+    def test_killed_between_buckets(self, new_root: Callable[[str], str], step: str) -> None:
+        killed(Ways(new_root("bucket"), new_root("bucket")), step, 5 if step.startswith("file") else 2)
 
     def test_a_compaction_between_the_kill_and_the_next_run(self, ways: Ways) -> None:
         """Files of a batch whose record never came are not left beside the merged ones."""
@@ -318,9 +304,9 @@ class TestVerify:
             assert tree.storage.name(ID.record(0)) in failed
         assert contents(every_way.target) == before
 
-    def test_records_that_overlap_are_an_error(self, root: Callable[[str], str]) -> None:
+    def test_records_that_overlap_are_an_error(self, new_root: Callable[[str], str]) -> None:
         for batch, end in ((15, 45), (5, 5)):
-            ways = Ways(root("local"), root("local"))
+            ways = Ways(new_root("folder"), new_root("folder"))
             fill(ways.source, 40)
             ways.source.storage.remove([ID.record(0), ID.record(10)])
             fill(ways.target, end, batch=batch)
@@ -400,10 +386,10 @@ class TestMeanwhile:
         assert stored(every_way.target) == list(range(10))
 
     def test_the_targets_writer_was_cut_off_a_day_ago(
-        self, root: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+        self, new_root: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its record stands and its uploads are not complete: they are, before old uploads are cleared."""
-        ways = Ways(root("local"), root("s3"))
+        ways = Ways(new_root("folder"), new_root("bucket"))
         fill(ways.source, 20)
         first, files = next(commits(ways.source, ID)), []
         for file in first.files:
@@ -510,10 +496,10 @@ class TestPattern:
             (failed,) = sync(ways.source, ways.target, Options(patterns=patterns)).failed
             assert "with another --pattern" in failed
 
-    def test_a_part_of_a_part_tells_both(self, ways: Ways, root: Callable[[str], str]) -> None:
+    def test_a_part_of_a_part_tells_both(self, ways: Ways, new_root: Callable[[str], str]) -> None:
         fill(ways.source, 10)
         ways.sync(patterns=("f0", "f1"))
-        third = Tree(storage(root("local"), ""))
+        third = Tree(storage(new_root("folder"), ""))
         assert not sync(ways.target, third, Options(patterns=("f1", "f2"))).failed
         (commit,) = commits(third, ID)
         assert commit.meta["left_out"]["files"] == 2
@@ -565,15 +551,112 @@ class TestRetained:
         assert contents(every_way.target) == contents(every_way.source)
         assert list(every_way.target.storage.walk("_retained"))
 
-    def test_what_was_dropped_before_it_was_synced_is_a_gap(self, ways: Ways) -> None:
+
+class TestGap:
+    def test_one_on_record_at_the_source_is_copied(self, every_way: Ways) -> None:
+        fill(every_way.source, 20)
+        with Chain.open(every_way.source, ID, first=40, on_gap="record"):
+            pass
+        fill(every_way.source, 60)
+        counted = every_way.sync(dry_run=True)
+        done = every_way.sync()
+        assert (done.records, done.gap_offsets) == (counted.records, counted.gap_offsets) == (5, 20)
+        assert contents(every_way.target) == contents(every_way.source)
+        assert [c.gap for c in commits(every_way.target, ID)] == [None, None, Gap(20, 40), None, None]
+
+    def test_what_was_dropped_before_it_was_copied_stops_it(self, every_way: Ways) -> None:
+        hole(every_way)
+        before = contents(every_way.target)
+        for dry_run in (True, False):
+            (failed,) = sync(every_way.source, every_way.target, Options(dry_run=dry_run)).failed
+            assert "ends at offset 20" in failed
+            assert "begins at 40" in failed
+            assert "--on-gap record" in failed
+        assert contents(every_way.target) == before
+
+    def test_or_goes_on_record(self, every_way: Ways) -> None:
+        hole(every_way)
+        fill(every_way.source, 10, chain=OTHER)
+        counted = every_way.sync(on_gap="record", dry_run=True)
+        done = every_way.sync(on_gap="record")
+        assert (done.records, done.files, done.gap_offsets) == (4, 9, 20)
+        assert (counted.records, counted.files, counted.gap_offsets) == (4, 9, 20)
+        found = list(commits(every_way.target, ID))
+        assert [(c.start, c.next_offset, c.gap) for c in found[2:]] == [
+            (20, 40, Gap(20, 40)), (40, 50, None), (50, 60, None),
+        ]  # fmt: skip
+        whole = [*range(20), *range(40, 60)]
+        assert stored(every_way.target) == whole
+        assert not list(every_way.target.storage.walk("_retained")), "the target still has what came before the gap"
+        assert every_way.sync().records == 0, "a gap on record is none any more"
+        fill(every_way.source, 80)
+        merge(every_way.source, 40, 60)
+        again = every_way.sync(on_gap="record", delete_after=True)
+        assert (again.records, again.gap_offsets, again.deleted) == (3, 0, 2)
+        assert stored(every_way.target) == [*whole, *range(60, 80)]
+
+    def test_cut_off_after_its_record(self, every_way: Ways) -> None:
+        """The next run needs no leave: the target's end is the source's beginning."""
+
+        class Cut(Exception):
+            pass
+
+        def cut(name: str) -> None:
+            if name == "record.linked":
+                raise Cut
+
+        hole(every_way)
+        with pytest.raises(Cut):
+            sync(every_way.source, every_way.target, Options(on_gap="record"), step=cut)
+        assert [c.gap for c in commits(every_way.target, ID)] == [None, None, Gap(20, 40)]
+        every_way.sync()
+        assert stored(every_way.target) == [*range(20), *range(40, 60)]
+
+    @pytest.mark.parametrize("on_gap", ["stop", "record"])
+    def test_the_source_drops_what_is_being_copied(self, ways: Ways, on_gap: str) -> None:
         fill(ways.source, 20)
         ways.sync()
         fill(ways.source, 60)
-        drop(ways.source, ID, 40, note={"why": "test"}, grace_s=0)
-        (failed,) = sync(ways.source, ways.target).failed
-        assert "ends at offset 20" in failed
-        assert "begins at 40" in failed
-        assert stored(ways.target) == list(range(20))
+        once = iter([40])
+
+        def step(name: str) -> None:
+            if name == "file.read":
+                for before in once:
+                    drop(ways.source, ID, before, note={"why": "test"}, grace_s=0)
+
+        given = Options(workers=1, grace_s=0, on_gap=on_gap)  # type: ignore[arg-type]
+        failed = sync(ways.source, ways.target, given, step=step).failed
+        if on_gap == "stop":
+            assert "begins at 40" in failed[0]
+            assert stored(ways.target) == list(range(20))
+        else:
+            assert not failed
+            assert stored(ways.target) == [*range(20), *range(40, 60)]
+
+    def test_another_records_it_first(
+        self, root: str, new_root: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After the plan was made, and before the lock was held: both write the same."""
+        ways = Ways(new_root("folder"), root)
+        hole(ways)
+        real, other = ways.target.storage.lock, iter([lambda: ways.sync(on_gap="record")])
+
+        def lock(path: str, timeout: float) -> Lock:
+            for theirs in other:
+                assert theirs().gap_offsets == 20
+            return real(path, timeout)
+
+        monkeypatch.setattr(ways.target.storage, "lock", lock)
+        ways.sync(on_gap="record")
+        assert stored(ways.target) == [*range(20), *range(40, 60)]
+
+
+def hole(ways: Ways) -> None:
+    """The target has [0, 20), and the source begins at 40."""
+    fill(ways.source, 20)
+    ways.sync()
+    fill(ways.source, 60)
+    drop(ways.source, ID, 40, note={"why": "test"}, grace_s=0)
 
 
 def listed(tree: Tree) -> list[int]:

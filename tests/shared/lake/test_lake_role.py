@@ -15,12 +15,13 @@ import pytest
 
 from fluxforge import rows
 from fluxforge.errors import GapError, StorageError
-from fluxforge.files import ChainId
+from fluxforge.files import ChainId, Tree
 from fluxforge.lake import LakeWriter, lake_tree, scan
-from fluxforge.lake.role import RETRY_S, LakeRole, Source, role, sources
+from fluxforge.lake.role import LakeSink, Source, role, sources
 from fluxforge.log import Log, Output, TopicPartition, open_log
 from fluxforge.log.sqlite import SqliteLog
 from fluxforge.settings import Settings
+from fluxforge.sink.loop import FIRST_BACKOFF_S
 from fluxforge.topics import TopicSpec
 
 NS = 1_000_000_000
@@ -83,24 +84,22 @@ def send(log: Log, topic: str, *values: bytes | dict[str, Any]) -> None:
     appender.close()
 
 
-def new_role(log: Log, root: Path, clock: HandClock, member: str = "m", max_bytes: int = 1 << 30) -> LakeRole:
+def new_sink(log: Log, tree: Tree, clock: HandClock, member: str = "m", max_bytes: int = 1 << 30) -> LakeSink:
     found = [Source(TICKER, rows.TICKER), Source(BARS, rows.BARS, "c0ffee")]
-    return LakeRole(
-        log, lake_tree(root), found, group="lake", member=member, max_bytes=max_bytes, max_age_s=60.0, clock=clock
-    )
+    return LakeSink(log, tree, found, group="lake", member=member, max_bytes=max_bytes, max_age_s=60.0, clock=clock)
 
 
 class Driven:
-    """A role moved by hand, and its consumer."""
+    """A sink moved by hand."""
 
-    def __init__(self, log: Log, root: Path, **options: Any) -> None:
+    def __init__(self, log: Log, root: Path | Tree, **options: Any) -> None:
         self.clock = HandClock()
-        self.role = new_role(log, root, self.clock, **options)
-        self.consumer = self.role.join()
+        tree = root if isinstance(root, Tree) else lake_tree(root)
+        self.sink = new_sink(log, tree, self.clock, **options)
 
     def read(self) -> None:
         for _ in range(6):
-            self.role.step(self.consumer, 0.0)
+            self.sink.step(0.0)
 
 
 def bids(root: Path) -> list[float]:
@@ -123,7 +122,7 @@ def test_all_folders_of_a_partition_roll_together_by_age(sqlite: Log, tmp_path: 
     assert bids(tmp_path) == [i / 7 for i in range(20)]
     assert scan(tmp_path, "bars").count_rows() == 4
     assert sqlite.group_offsets("lake", TICKER) == {p: sqlite.bounds(TopicPartition(TICKER, p)).next for p in (0, 1)}
-    driven.consumer.close()
+    driven.sink.close()
 
 
 def test_by_size(sqlite: Log, tmp_path: Path) -> None:
@@ -131,7 +130,7 @@ def test_by_size(sqlite: Log, tmp_path: Path) -> None:
     send(sqlite, TICKER, ticker(0))
     driven.read()
     assert bids(tmp_path) == [0.0]
-    driven.consumer.close()
+    driven.sink.close()
 
 
 def test_leaving_stores_what_was_read_and_the_next_goes_on(sqlite: Log, tmp_path: Path) -> None:
@@ -140,7 +139,7 @@ def test_leaving_stores_what_was_read_and_the_next_goes_on(sqlite: Log, tmp_path
         send(sqlite, TICKER, *(ticker(i) for i in range(start, start + 20)))
         driven = Driven(sqlite, tmp_path)
         driven.read()
-        driven.consumer.close()
+        driven.sink.close()
         expected += [i / 7 for i in range(start, start + 20)]
         assert bids(tmp_path) == expected
 
@@ -150,11 +149,11 @@ def test_the_disk_and_not_the_group_says_where_to_go_on(sqlite: Log, tmp_path: P
     send(sqlite, TICKER, *(ticker(i) for i in range(10)))
     driven = Driven(sqlite, tmp_path)
     driven.read()
-    driven.role.lost([TopicPartition(TICKER, p) for p in (0, 1)] + [TopicPartition(BARS, p) for p in (0, 1)])
-    driven.consumer.close()
+    driven.sink.lost([TopicPartition(TICKER, p) for p in (0, 1)] + [TopicPartition(BARS, p) for p in (0, 1)])
+    driven.sink.close()
     again = Driven(sqlite, tmp_path)
     again.read()
-    again.consumer.close()
+    again.sink.close()
     assert bids(tmp_path) == [i / 7 for i in range(10)]
 
 
@@ -167,7 +166,7 @@ def test_a_record_that_is_no_row_is_set_aside_and_listed(sqlite: Log, tmp_path: 
     send(sqlite, TICKER, *values)
     driven = Driven(sqlite, tmp_path)
     driven.read()
-    driven.consumer.close()
+    driven.sink.close()
     assert len(bids(tmp_path)) == 12
     records = [json.loads(path.read_bytes()) for path in (tmp_path / "processed" / "_commits").rglob("*.json")]
     aside = [record["meta"].get("undecodable") for record in records if record["topic"] == TICKER]
@@ -180,9 +179,9 @@ def test_a_partition_held_by_another_writer_is_taken_when_it_is_free(sqlite: Log
     with LakeWriter.open(lake_tree(tmp_path), rows.TICKER, chain, first=0):
         driven = Driven(sqlite, tmp_path)
         driven.read()
-    driven.clock.at = RETRY_S
+    driven.clock.at = FIRST_BACKOFF_S
     driven.read()
-    driven.consumer.close()
+    driven.sink.close()
     assert bids(tmp_path) == [i / 7 for i in range(10)]
 
 
@@ -198,10 +197,9 @@ def test_a_log_that_no_longer_reaches_back_is_a_gap(tmp_path: Path) -> None:
         clock.at += 7200
         send(log, TICKER, *(ticker(i) for i in range(8)))
     assert log.bounds(TopicPartition(TICKER, 0)).first > 1
-    driven = new_role(log, tmp_path, HandClock())
-    consumer = driven.join()
+    sink = new_sink(log, lake_tree(tmp_path), HandClock())
     with pytest.raises(GapError, match=r"market\.ticker"):
-        driven.step(consumer, 0.0)
+        sink.step(0.0)
     log.close()
 
 
@@ -224,7 +222,7 @@ def test_killed_again_and_again_every_row_is_there_once(sqlite: Log, tmp_path: P
     driven.read()
     driven.clock.at = 3600.0
     driven.read()
-    driven.consumer.close()
+    driven.sink.close()
     assert bids(tmp_path) == sorted(i / 7 for i in range(sent))
 
 

@@ -62,7 +62,7 @@ def _lines(path: Path) -> Iterator[Line]:
 
 def _rows(path: Path) -> Iterator[Line]:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             names = set(file.schema_arrow.names)
             channel = next((channel for column, channel in CHANNEL_BY.items() if column in names), None)
             if channel is None or not {"exchange", "symbol", "capture_ts"} <= names:
@@ -75,25 +75,36 @@ def _rows(path: Path) -> Iterator[Line]:
                 at = batch.column("capture_ts").cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_pylist()
                 for row, capture_ts in zip(batch.drop_columns(["capture_ts"]).to_pylist(), at, strict=True):
                     number += 1
-                    text = json.dumps(_message(row, channel, capture_ts)).encode()
-                    events, bad = ccxt_ndjson.parse(text, path.name)
+                    try:
+                        text = json.dumps(_message(row, channel, capture_ts)).encode()
+                        events, bad = ccxt_ndjson.parse(text, path.name)
+                    except (ValueError, TypeError) as error:
+                        text = json.dumps(row, default=str).encode()
+                        events, bad = [], str(error)
                     yield Line(number, events, bad, text if bad else b"")
     except (OSError, pa.ArrowException) as error:
         raise SegmentError(f"{path} cannot be read: {error}", hint="restore it from a copy") from error
 
 
 def _message(row: Mapping[str, Any], channel: str, capture_ts: int | None) -> dict[str, Any]:
-    """The row as the message that ccxt had given; its columns that are null are not there."""
+    """The row as the message that ccxt had given; its columns that are null are not there.
+
+    Raises ValueError or TypeError where a value is none of its column's.
+    """
     data = {_NAMES.get(name, name): value for name, value in row.items() if value is not None}
     if "info_json" in data:
         data["info"] = json.loads(data.pop("info_json") or "null")
     for side in ("bids", "asks"):
         if side in data:
             data[side] = [[level["price"], level["size"]] for level in data[side]]
-    symbol = symbol_of(str(row["symbol"]))
+    symbol = row["symbol"]
     return {
-        "exchange": row["exchange"], "symbol": symbol, "channel": channel, "capture_ts": capture_ts, "data": data,
-    }  # fmt: skip
+        "exchange": row["exchange"],
+        "symbol": symbol and symbol_of(symbol),
+        "channel": channel,
+        "capture_ts": capture_ts,
+        "data": data,
+    }
 
 
 def _capture(value: Any) -> int:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Iterator
 
 from bronze_sink.partition import Rolling
 from bronze_sink.sink import BronzeSink
 from fluxforge import bronze, service
-from fluxforge.clock import SystemClock
 from fluxforge.files import Tree
 from fluxforge.settings import Settings
-
-_log = logging.getLogger("bronze_sink")
 
 
 def check(settings: Settings) -> Iterator[str]:
@@ -32,6 +28,7 @@ def check(settings: Settings) -> Iterator[str]:
 def serve(settings: Settings, stop: service.Stop) -> None:
     """Read and store until told to stop; then store what was read."""
     service.spare_the_collector()
+    service.leave_pandas_out()
     log = service.open_log(settings)
     try:
         sink = BronzeSink(
@@ -42,23 +39,9 @@ def serve(settings: Settings, stop: service.Stop) -> None:
             member=f"bronze-{socket.gethostname()}",
             rolling=_rolling(settings),
         )
-        try:
-            _run(sink, settings.ingestion.stats_interval, stop)
-        finally:
-            sink.close()
-            _log.info("%s", sink.statistics())
+        sink.run(stop, settings.ingestion.stats_interval)
     finally:
         log.close()
-
-
-def _run(sink: BronzeSink, interval: float, stop: service.Stop) -> None:
-    clock = SystemClock()
-    say_at = clock.monotonic() + interval
-    while not stop.is_set():
-        sink.step()
-        if clock.monotonic() >= say_at:
-            say_at += interval
-            _log.info("%s", sink.statistics())
 
 
 def _topics(settings: Settings) -> list[str]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fluxforge.bronze import BronzeWriter, RawFormat
-from fluxforge.errors import StorageError
-from fluxforge.files import GROUP_BYTES, Chain, Commit
+from fluxforge.files import GROUP_BYTES, Chain, Commit, Gap
 from fluxforge.log import Batch
 
 
@@ -27,14 +26,17 @@ class Rolling:
 
 
 class Partition:
-    """An open chain and its batch. After a StorageError: close it and open another."""
+    """One of a sink's: see `fluxforge.sink.Partition`."""
 
     def __init__(self, chain: Chain, rolling: Rolling, monotonic: Callable[[], float]) -> None:
         self.next_offset = chain.next_offset
-        """Where the log is read on."""
         self._chain, self._rolling, self._monotonic = chain, rolling, monotonic
         self._writer = BronzeWriter(chain, rolling.raw_format, min(GROUP_BYTES, rolling.max_bytes))
         self._since: float | None = None
+
+    @property
+    def gap(self) -> Gap | None:
+        return self._chain.gap
 
     @property
     def age(self) -> float:
@@ -47,12 +49,7 @@ class Partition:
         return self._writer.bytes >= self._rolling.max_bytes or self.age >= self._rolling.max_age
 
     def append(self, batch: Batch) -> None:
-        """Take records of the log; they are not stored yet. Raises StorageError where it takes these already."""
-        if batch.records and batch.records[0].offset < self.next_offset:
-            raise StorageError(
-                f"{self._chain.id}: the log gave offset {batch.records[0].offset} after {self.next_offset - 1}",
-                hint="the partition is read again from its last commit",
-            )
+        """Take records of the log; they are not stored yet."""
         if self._since is None:
             self._since = self._monotonic()
         self._writer.append(batch.records)

@@ -30,7 +30,7 @@ from fluxforge.bronze.schema import (
 from fluxforge.errors import CodecError
 from fluxforge.events import KIND_OF
 from fluxforge.files.commit import folder_name
-from fluxforge.log import Headers, Record
+from fluxforge.log import Headers, RecordColumns
 
 UNDECODABLE_FOLDER = "_undecodable"
 """In the place of a source: records that do not decode name none."""
@@ -46,69 +46,88 @@ class Columns(NamedTuple):
 class _Group(NamedTuple):
     """The rows of one table: events of one kind and source, or the errors of records that do not decode.
 
-    codes  which of `names` each event's words are
+    fixed   columns of the record that are numbers or words
+    values  None where the codec writes the same
+    codes   which of `names` each event's words are
     """
 
-    records: Sequence[Record]
-    ordinals: NDArray[np.int32]
+    fixed: dict[str, pa.Array]
+    headers: Sequence[Headers]
     events: Sequence[Any]
     values: Sequence[bytes | None]
     codes: NDArray[np.int64]
     names: Sequence[tuple[str, ...]]
 
 
-def ordinals(records: Sequence[Record]) -> NDArray[np.int32]:
+def ordinals(offsets: Sequence[int]) -> NDArray[np.int32]:
     """Of each record, its place among the neighbours of the same offset: all 0 for records of a log."""
-    offsets = np.array([record.offset for record in records], np.int64)
     at = np.arange(len(offsets))
-    first = np.diff(offsets, prepend=-1) != 0
+    first = np.diff(np.array(offsets, np.int64), prepend=-1) != 0
     return (at - np.maximum.accumulate(np.where(first, at, 0))).astype(np.int32)
 
 
-def to_columns(topic: str, records: Sequence[Record], ordinals: Sequence[int] | NDArray[np.int32]) -> Columns:
+def to_columns(topic: str, records: RecordColumns, ordinals: Sequence[int] | NDArray[np.int32]) -> Columns:
     """The records of one partition as Bronze rows.
 
     Loses nothing: a record that does not decode becomes a `control` row with its bytes.
     """
     tables: dict[tuple[str, str], list[pa.Table]] = {}
     undecodable = 0
-    for (kind, source), group in _groups(records, np.asarray(ordinals, np.int32)):
+    for (kind, source), group in _groups(topic, records, np.asarray(ordinals, np.int32)):
         channel = CONTROL if kind is CodecError else CHANNEL_OF[kind]
         folder = UNDECODABLE_FOLDER if kind is CodecError else folder_name(source)
-        undecodable += len(group.records) if kind is CodecError else 0
-        tables.setdefault((folder, channel), []).append(_table(topic, channel, group))
+        undecodable += len(group.events) if kind is CodecError else 0
+        tables.setdefault((folder, channel), []).append(_table(channel, group))
     return Columns({place: _in_order(parts) for place, parts in tables.items()}, undecodable)
 
 
-def _groups(records: Sequence[Record], ordinals: NDArray[np.int32]) -> Iterator[tuple[tuple[type[Any], str], _Group]]:
+def _groups(
+    topic: str, records: RecordColumns, ordinals: NDArray[np.int32]
+) -> Iterator[tuple[tuple[type[Any], str], _Group]]:
     """The records by kind of event and source; CodecError is the kind of those that are none.
 
     One look-up finds kind and all words of an event, since few sets of them occur.
     """
-    values = [record.value for record in records]
+    values = records.values
     events = codec.decode_all(values)
-    kept = [None if again == value else value for again, value in zip(codec.encode_all(events), values, strict=True)]
-    known: dict[tuple[type[Any], tuple[str, ...]], int] = {}
-    codes = np.array([known.setdefault((type(event), _words_of(event)), len(known)) for event in events], np.int64)
+    again = codec.encode_all(events)
+    kept = (
+        [None] * len(events) if again == values else [None if a == b else b for a, b in zip(again, values, strict=True)]
+    )
+    known = _Numbers()
+    codes = np.fromiter(map(known.__getitem__, zip(map(type, events), _all_words(events), strict=True)), np.int64)
     names = [words for _, words in known]
-    places: dict[tuple[type[Any], str], int] = {}
-    place_of = np.array([places.setdefault((kind, words[_SOURCE]), len(places)) for kind, words in known])
+    places = _Numbers()
+    place_of = np.array([places[kind, words[_SOURCE]] for kind, words in known])
     of_events = place_of[codes]
+    fixed = _record_columns(topic, records, ordinals)
     for place, number in places.items():
         if len(places) == 1:
-            yield place, _Group(records, ordinals, events, kept, codes, names)
+            yield place, _Group(fixed, records.headers, events, kept, codes, names)
             return
         at = np.flatnonzero(of_events == number)
         pick = itemgetter(*at.tolist()) if len(at) > 1 else partial(_only, int(at[0]))
-        yield place, _Group(pick(records), ordinals[at], pick(events), pick(kept), codes[at], names)
+        mine = {name: column.take(pa.array(at)) for name, column in fixed.items()}
+        yield place, _Group(mine, pick(records.headers), pick(events), pick(kept), codes[at], names)
+
+
+class _Numbers(dict[Any, int]):
+    """Numbers what it is asked for, in the order it is first asked."""
+
+    def __missing__(self, key: Any) -> int:
+        number = self[key] = len(self)
+        return number
 
 
 def _only(at: int, items: Sequence[Any]) -> tuple[Any, ...]:
     return (items[at],)
 
 
-def _words_of(event: Any) -> tuple[str, ...]:
-    return _NO_WORDS if isinstance(event, CodecError) else _get_words(event)
+def _all_words(events: Sequence[Any]) -> list[tuple[str, ...]]:
+    try:
+        return list(map(_get_words, events))
+    except AttributeError:
+        return [_NO_WORDS if isinstance(event, CodecError) else _get_words(event) for event in events]
 
 
 _get_words: Callable[[Any], tuple[str, ...]] = attrgetter(*schema.WORDS)
@@ -125,8 +144,8 @@ def _in_order(parts: list[pa.Table]) -> pa.Table:
     return table.take(order)
 
 
-def _table(topic: str, channel: str, group: _Group) -> pa.Table:
-    columns = _record_columns(topic, group)
+def _table(channel: str, group: _Group) -> pa.Table:
+    columns = {**group.fixed, "headers": _headers(group.headers, group.events), "value": _values(group.values)}
     if isinstance(group.events[0], CodecError):
         columns |= _undecodable_columns(group)
     else:
@@ -134,18 +153,15 @@ def _table(topic: str, channel: str, group: _Group) -> pa.Table:
     return pa.table([columns[name] for name in SCHEMAS[channel].names], schema=SCHEMAS[channel])
 
 
-def _record_columns(topic: str, group: _Group) -> dict[str, pa.Array]:
-    count = len(group.records)
-    partitions, offsets, timestamps, keys, _, headers = zip(*group.records, strict=True)
+def _record_columns(topic: str, records: RecordColumns, ordinals: NDArray[np.int32]) -> dict[str, pa.Array]:
+    count = len(ordinals)
     return {
         "topic": _constant(topic, count),
-        "partition": pa.array(np.full(count, partitions[0], np.int32)),
-        "offset": pa.array(offsets, pa.int64()),
-        "ordinal": pa.array(group.ordinals),
-        "timestamp": pa.array(timestamps, pa.int64()).cast(_type("timestamp")),
-        "key": pa.array(keys, pa.binary()).dictionary_encode(),
-        "headers": _headers(headers, group.events),
-        "value": _values(group.values),
+        "partition": pa.array(np.full(count, records.partitions[0], np.int32)),
+        "offset": pa.array(records.offsets, pa.int64()),
+        "ordinal": pa.array(ordinals),
+        "timestamp": pa.array(records.timestamps, pa.int64()).cast(_type("timestamp")),
+        "key": pa.array(records.keys, pa.binary()).dictionary_encode(),
     }
 
 
@@ -187,7 +203,7 @@ def _identities(group: _Group) -> dict[str, pa.Array]:
 
 
 def _undecodable_columns(group: _Group) -> dict[str, pa.Array]:
-    count = len(group.records)
+    count = len(group.events)
     columns = {field.name: pa.nulls(count, field.type) for field in SCHEMAS[CONTROL]}
     for name in _RECORD_NAMES:
         del columns[name]

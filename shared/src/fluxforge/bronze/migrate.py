@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 import pyarrow as pa
 
 from fluxforge.bronze import scaled
@@ -51,8 +50,7 @@ def migrate(
                     if record.merged:
                         raise StorageError("a compaction made it", hint="it can be read as it is")
                     if apply:
-                        renewed = msgspec.structs.replace(record, schema=SCHEMA_VERSION)
-                        merge(tree, Run(chain, [renewed]), PARQUET, now=time.time_ns(), progress=progress)
+                        merge(tree, Run(chain, [record]), PARQUET, now=time.time_ns(), progress=progress)
                     _count(done, record, old)
                 except (StorageError, OSError, ValueError, TypeError, pa.ArrowException) as error:
                     done.failed.append(f"{chain.folder}, [{record.start}, {record.next_offset}): {error}")
@@ -73,6 +71,7 @@ def _count(done: Migrated, record: Commit, old: list[CommittedFile]) -> None:
 class _Parquet:
     sort: str | None = None
     time_column = "capture_ts"
+    schema: str | None = SCHEMA_VERSION
 
     def day(self, file: CommittedFile) -> str | None:
         return LAYOUT.day(file)

@@ -23,7 +23,7 @@ from fluxforge.bronze.records import Row, rows
 from fluxforge.bronze.schema import KIND_NAMES, UNDECODABLE
 from fluxforge.events import EVENT_OF, KIND_OF, AnyEvent
 from fluxforge.files import Format, TableWriter
-from fluxforge.log import Record
+from fluxforge.log import Record, RecordColumns
 
 _CHUNK_LINES = 5000
 _BUFFER = 1 << 20
@@ -62,7 +62,8 @@ def tables(file: BinaryIO) -> Iterator[pa.Table]:
         while chunk := list(islice(numbered, _CHUNK_LINES)):
             parsed = [_parsed(line, number) for number, line in chunk]
             topic = str(parsed[0][0])
-            columns = to_columns(topic, [record for _, _, record in parsed], [ordinal for _, ordinal, _ in parsed])
+            records = RecordColumns.of([record for _, _, record in parsed])
+            columns = to_columns(topic, records, [ordinal for _, ordinal, _ in parsed])
             yield from columns.tables.values()
     finally:
         lines.detach()

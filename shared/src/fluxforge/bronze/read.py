@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from fluxforge.bronze import batches, ndjson
 from fluxforge.bronze.batches import BronzeBatch, Slots
 from fluxforge.bronze.merge import merged
-from fluxforge.bronze.records import Row, events_of, rows
+from fluxforge.bronze.records import events_of, records_of
 from fluxforge.bronze.scaled import decode
 from fluxforge.errors import SegmentError, StorageError, Superseded
 from fluxforge.events import AnyEvent
@@ -25,6 +25,14 @@ OnError = Callable[[SegmentError], None]
 """Told of a segment (or a row group of it) that cannot be read; returning goes on past it, raising stops."""
 
 
+OnGap = Callable[[int, int], None]
+"""Told of offsets [first, next) that the log had dropped before they were stored, or retention has dropped since."""
+
+
+def pass_over(_first: int, _next: int) -> None:
+    """Read on behind a gap."""
+
+
 def stop(error: SegmentError) -> None:
     """Stop at the first segment that cannot be read."""
     raise error
@@ -34,8 +42,8 @@ def read(
     tree: Tree, chain: ChainId, *, start: int = 0, end: int | None = None, on_error: OnError = stop
 ) -> Iterator[Record]:
     """The log's records with offsets in [start, end), as they were, byte for byte."""
-    for row in _rows(tree, chain, start, end, on_error):
-        yield row.record
+    for tables in read_tables(tree, chain, start=start, end=end, on_error=on_error):
+        yield from records_of(tables)
 
 
 def read_events(
@@ -67,16 +75,25 @@ def read_tables(
     *,
     start: int = 0,
     end: int | None = None,
-    channels: Collection[str] | None = None,
+    wanted: Callable[[CommittedFile], bool] = lambda _: True,
+    on_gap: OnGap = pass_over,
     on_error: OnError = stop,
 ) -> Iterator[list[pa.Table]]:
-    """Lists of tables of one channel and source each; a list holds every row of its run of offsets."""
+    """Lists of tables of one channel and source each; a list holds every row of its run of offsets.
+
+    wanted  leaves out whole segments, of a channel or a time
+    on_gap  told of offsets that are not here, before what lies behind them is given
+    """
     while True:
         try:
             for commit in commits(tree, chain, start=start):
                 if end is not None and commit.start >= end:
                     return
-                files = [file for file in commit.files if channels is None or file.meta.get("channel") in channels]
+                if commit.start > start:
+                    on_gap(start, commit.start)
+                if commit.gap is not None:
+                    on_gap(commit.gap.first, commit.gap.next)
+                files = filter(wanted, commit.files)
                 whole = commit.start >= start and (end is None or commit.next_offset <= end)
                 for tables in merged(_tables(tree, commit, file, on_error) for file in files):
                     found = tables if whole else [_within(table, start, end) for table in tables]
@@ -87,11 +104,6 @@ def read_tables(
             return
         except Superseded:
             continue  # a compaction made one of records that were read and others: on from the row that comes next
-
-
-def _rows(tree: Tree, chain: ChainId, start: int, end: int | None, on_error: OnError) -> Iterator[Row]:
-    for tables in read_tables(tree, chain, start=start, end=end, on_error=on_error):
-        yield from sorted((row for table in tables for row in rows(table)), key=lambda row: row[:2])
 
 
 def _within(table: pa.Table, start: int, end: int | None) -> pa.Table:

@@ -23,10 +23,12 @@ class Stored(NamedTuple):
     """The segments of a channel that match.
 
     dataset  those whose columns stand as `stored_schema` says; None where there are none
+    files    the same ones, in its order
     others   lines of JSON, and books as an earlier version stored them: `rewrite` makes Parquet of such a one
     """
 
     dataset: ds.Dataset | None
+    files: list[At]
     others: list[At]
 
 
@@ -43,7 +45,7 @@ def scan(
     found = files_at(tree, _chosen(committed_files(tree), channel, source, start, end))
     stored = [at for at in found if is_stored(at.file, at.record.schema)]
     made = dataset(tree, stored, stored_schema(channel), ({} for _ in stored), TIME) if stored else None
-    return Stored(made, [at for at in found if not is_stored(at.file, at.record.schema)])
+    return Stored(made, stored, [at for at in found if not is_stored(at.file, at.record.schema)])
 
 
 def stored_schema(channel: str) -> pa.Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Literal
 
 from fluxforge import codec
@@ -12,9 +13,9 @@ from fluxforge.bronze.schema import CHANNELS, SCHEMA_VERSION, parquet_format
 from fluxforge.clock import MS
 from fluxforge.events import AnyEvent
 from fluxforge.files import GROUP_BYTES, Chain, Commit
-from fluxforge.log import Record
+from fluxforge.log import Record, RecordColumns
 
-GATHER_BYTES = 16 * 1024 * 1024
+GATHER_BYTES = 8 * 1024 * 1024
 """Arrow bytes that all channels of a partition gather together."""
 AT_ONCE = 4_000
 """Records that wait to become rows, or as many as fill a row group where these are small."""
@@ -30,14 +31,15 @@ class BronzeWriter:
         self.chain = chain
         self._formats = {name: ndjson_format() if raw_format == "ndjson" else parquet_format(name) for name in CHANNELS}
         self._group_bytes = group_bytes
-        self._held: list[Record] = []
+        self._held: list[RecordColumns] = []
+        self._waiting = 0
         self._at_once = min(AT_ONCE, 1 + group_bytes // ROW_BYTES)
         self._undecodable = 0
 
     @property
     def rows(self) -> int:
         """Rows of the open batch."""
-        return self.chain.rows + len(self._held)
+        return self.chain.rows + self._waiting
 
     @property
     def bytes(self) -> int:
@@ -49,8 +51,11 @@ class BronzeWriter:
 
         Raises DiskFull or StorageError: close the chain, open it again and read on from its `next_offset`.
         """
-        self._held += records
-        if len(self._held) >= self._at_once:
+        if not records:
+            return  # a run of holes
+        self._held.append(RecordColumns.of(records))
+        self._waiting += len(records)
+        if self._waiting >= self._at_once:
             self._to_segments()
 
     def commit(self, next_offset: int) -> Commit | None:
@@ -66,10 +71,11 @@ class BronzeWriter:
 
     def _to_segments(self) -> None:
         """Records as rows; thousands at once cost a fraction of hundreds."""
-        records, self._held = self._held, []
-        if not records:
+        held, self._held, self._waiting = self._held, [], 0
+        if not held:
             return
-        columns = to_columns(self.chain.id.topic, records, ordinals(records))
+        records = RecordColumns(*(list(chain.from_iterable(column)) for column in zip(*held, strict=True)))
+        columns = to_columns(self.chain.id.topic, records, ordinals(records.offsets))
         for (source, channel), table in columns.tables.items():
             segment = self.chain.segment(
                 f"{source}/{channel}",

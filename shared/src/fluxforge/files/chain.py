@@ -42,6 +42,8 @@ class Chain:
         self.gap: Gap | None = None
         """What opening found to have left the log unread; it is on record."""
         self._tree, self._storage, self._lock, self._step = tree, tree.storage, lock, step
+        self._before: history.Place | None = None
+        """The record that ends where the open batch begins."""
         self._segments: dict[str, Segment] = {}
         self._writer = uuid4().hex[:12]
         self._since: float | None = None
@@ -158,7 +160,7 @@ class Chain:
         )
         self._publish(record)
         self._settle(record)
-        self.next_offset = next_offset
+        self.next_offset, self._before = next_offset, history.place_of(record)
         return record
 
     def discard(self) -> None:
@@ -213,7 +215,12 @@ class Chain:
             raise self._beaten(record)
 
     def _fits(self, record: Commit) -> bool:
-        """Whether the record just made counts, and is the last one or meets the next."""
+        """Whether the record just made counts, and is the last one or meets the next.
+
+        A merge that took another's record of this start begins there too, or took the one before it, which goes first.
+        """
+        if self._before is not None and history.begins_after(self._tree, self.id, self._before, record.start):
+            return True
         places, own = history.standing(self._tree, self.id), history.place_of(record)
         return own in places and all(each.start == record.next_offset for each in places[places.index(own) + 1 :][:1])
 
@@ -240,6 +247,7 @@ class Chain:
     def _recover(self, last: Commit | None, first: int, end: int | None, on_gap: Literal["stop", "record"]) -> None:
         self._storage.tidy(self.id.commits)
         if last is not None:
+            self._before = history.place_of(last)
             if not last.merged:  # compaction settles its own
                 self._settle(last)
             if end is not None and last.next_offset > end:

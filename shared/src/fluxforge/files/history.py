@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from fluxforge.errors import StorageError, Superseded
@@ -95,11 +95,22 @@ def locate(tree: Tree, file: CommittedFile) -> str:
     return file.path
 
 
+def begins_after(tree: Tree, chain: ChainId, before: Place, start: int) -> bool:
+    """Whether record `before` is there and no more than one begins at `start`: without listing the chain."""
+    alone = len(tree.storage.names(chain.commits, f"{start:020d}")) <= 1
+    return alone and tree.storage.size(chain.record(*before)) is not None
+
+
 def standing(tree: Tree, chain: ChainId) -> list[Place]:
     """The records that count, by rising start: those that no compaction's record covers."""
+    return uncovered(listed(tree, chain))
+
+
+def uncovered(places: Iterable[Place]) -> list[Place]:
+    """The standing ones among `listed` places."""
     counting: list[Place] = []
     covered = -1
-    for place in listed(tree, chain):
+    for place in places:
         if place.start >= covered:
             counting.append(place)
             covered = covered if place.merged_to is None else place.merged_to

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import posixpath
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import uuid4
 
-from fluxforge.errors import StorageError, UnsupportedStorage, WriterConflict
+from fluxforge.errors import StorageError, UnsupportedStorage
 from fluxforge.files.commit import CommittedFile, Upload
+from fluxforge.files.local_lock import LocalLock, take
 from fluxforge.files.storage import Leftover, Step, Tree, foreign, gone, named, no_step
 from fluxforge.files.syncs import Syncs
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
-
-_LOCK_POLL_S = 0.05
-
-
-class LocalLock:
-    """An exclusive flock: the kernel drops it when the process dies."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd: int | None = fd
-
-    def release(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
 
 
 class LocalDraft:
@@ -137,10 +122,11 @@ class LocalStorage:
             except FileNotFoundError:
                 return None
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, prefix: str = "") -> list[str]:
         with named(self.root / folder):
             try:
-                return sorted(entry.name for entry in (self.root / folder).iterdir())
+                found = os.listdir(self.root / folder)  # noqa: PTH208  no Path for each of thousands
+                return sorted(name for name in found if name.startswith(prefix))
             except FileNotFoundError:
                 return []
 
@@ -158,19 +144,7 @@ class LocalStorage:
         target = self.root / path
         with named(target):
             self._make(target.parent)
-            fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        deadline = time.monotonic() + timeout
-        try:
-            while not _try_lock(fd, target):
-                if time.monotonic() >= deadline:
-                    raise WriterConflict(
-                        f"another process holds {target}", hint="one writer for each partition: stop the other one"
-                    )
-                time.sleep(_LOCK_POLL_S)
-        except BaseException:
-            os.close(fd)
-            raise
-        return LocalLock(fd)
+        return take(target, timeout)
 
     def probe(self) -> None:
         source, target = (f".probe-{uuid4().hex}" for _ in range(2))
@@ -184,6 +158,12 @@ class LocalStorage:
         from pyarrow.fs import LocalFileSystem, SubTreeFileSystem  # noqa: PLC0415  Arrow takes a moment to import
 
         return SubTreeFileSystem(str(self.root.resolve()), LocalFileSystem())
+
+    def url(self, path: str) -> str:
+        return str(self.root.resolve() / path)
+
+    def access(self) -> None:
+        """A disk asks for nothing."""
 
     # What the above is made of.
 
@@ -274,16 +254,6 @@ class LocalStorage:
         for new in reversed(missing):
             new.mkdir(exist_ok=True)
             _sync_folder(new.parent)
-
-
-def _try_lock(fd: int, path: Path) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise UnsupportedStorage(f"{path} cannot be locked: {error.strerror}", hint="use a local filesystem") from error
-    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fluxforge.clock import uptime
 from fluxforge.errors import StorageError, Superseded
 from fluxforge.files import history
 from fluxforge.files.commit import Commit, CommittedFile, encode
+from fluxforge.files.groups import check_rows, gathered, in_order
 from fluxforge.files.rowhash import RowHash, row_hash
 from fluxforge.files.runs import Layout, Run, batches
 from fluxforge.files.segment import Segment
 from fluxforge.files.storage import Step, Tree, no_step
 from fluxforge.files.syncs import Syncs
 
-GROUP_BYTES = 32 * 1024 * 1024
-"""Arrow bytes of a row group: what a reader of one file holds at a time."""
 STEPS = ("files.finished", "files.verified", "files.synced", "record.written", "record.linked", "record.synced")
 """Where a merge can be cut off, in order, before `fluxforge.files.settle` takes over."""
 _ATTEMPTS = 5
@@ -63,11 +62,12 @@ class _Writing:
         self._tree, self._run, self._layout, self._now, self._step = tree, run, layout, now, step
         self._writer = f"{now:020d}-{uuid4().hex[:12]}"
         self._segments: list[Segment] = []
+        self._reading = Lock()
         self._done: list[tuple[CommittedFile, RowHash]] = []
 
     def write(self, progress: Progress) -> tuple[Commit, RowHash]:
         """The record of the new files, complete and safe; and the hash of all rows."""
-        kept, total, files = self._run.kept(), RowHash(), list[CommittedFile]()
+        kept, total, files = self._run.kept(self._layout.schema), RowHash(), list[CommittedFile]()
         with Syncs() as syncs:
             for (folder, _), old in self._run.folders().items():
                 if old[0].path in kept:
@@ -83,7 +83,8 @@ class _Writing:
         for file, hashed in self._done:
             total += hashed
             files.append(msgspec.structs.replace(file, meta={**file.meta, "rows_hash": str(hashed)}))
-        return _record(self._run, sorted(files, key=lambda file: file.path), self._writer, self._now), total
+        record = _record(self._run, sorted(files, key=lambda file: file.path), self._writer, self._now)
+        return msgspec.structs.replace(record, schema=self._layout.schema or record.schema), total
 
     def discard(self) -> None:
         for segment in self._segments:
@@ -91,7 +92,7 @@ class _Writing:
 
     def _fill(self, folder: str, old: Sequence[CommittedFile]) -> tuple[Segment, RowHash]:
         segment, hashed = None, RowHash()
-        for table in self._tables(old):
+        for table in gathered(self._tables(old)):
             if segment is None:
                 segment = self._segment(folder, old[0], table.schema)
             hashed += row_hash(table)
@@ -102,27 +103,15 @@ class _Writing:
         return segment, hashed
 
     def _tables(self, old: Sequence[CommittedFile]) -> Iterator[pa.Table]:
-        stored = (table for file in old for table in self._counted(file))
-        if self._layout.sort is None:
-            yield from stored
+        if self._layout.sort is not None:
+            yield from in_order(self._tree, old, self._layout.sort)
             return
-        table = pa.concat_tables(list(stored))
-        column = table.column(self._layout.sort)
-        if pc.any(pc.less(column[1:], column[:-1])).as_py():
-            table = table.take(pc.sort_indices(table, [(self._layout.sort, "ascending")]))  # stable
-        size = max(table.num_rows * GROUP_BYTES // max(table.nbytes, 1), 1)
-        yield from (table.slice(at, size) for at in range(0, table.num_rows, size))
-
-    def _counted(self, file: CommittedFile) -> Iterator[pa.Table]:
-        rows = 0
-        for table in self._layout.tables(self._tree, file):
-            rows += table.num_rows
-            yield table
-        if rows != file.rows:
-            raise StorageError(
-                f"{self._tree.storage.name(file.path)} has {rows} rows, where {file.rows} were committed",
-                hint="restore it from a copy",
-            )
+        for file in old:
+            rows = 0
+            for table in self._layout.tables(self._tree, file):
+                rows += table.num_rows
+                yield table
+            check_rows(self._tree, file, rows)
 
     def _segment(self, folder: str, like: CommittedFile, schema: pa.Schema) -> Segment:
         form = self._layout.form(like, schema)
@@ -135,18 +124,19 @@ class _Writing:
             form,
             time_column=self._layout.time_column,
             meta={name: value for name, value in like.meta.items() if name != "rows_hash"},
-            group_bytes=GROUP_BYTES,
+            group_bytes=0,
             staged=True,
         )
         self._segments.append(segment)
         return segment
 
     def _verify(self, segment: Segment, hashed: RowHash) -> None:
-        """Make the file safe, and read it back."""
+        """Make the file safe, and read it back; one at a time, as each holds a row group."""
         file = segment.seal()
         found = RowHash()
-        for table in self._layout.tables(self._tree, file):
-            found += row_hash(table)
+        with self._reading:
+            for table in self._layout.tables(self._tree, file):
+                found += row_hash(table)
         if found != hashed:
             raise StorageError(
                 f"{self._tree.storage.name(segment.active)}: other rows than were written ({found}, not {hashed})",

@@ -19,6 +19,7 @@ from fluxforge.clock import DAY, NS, date_of
 from fluxforge.errors import StorageError
 from fluxforge.files import history
 from fluxforge.files.commit import ChainId, Commit
+from fluxforge.files.history import Place
 from fluxforge.files.runs import Layout
 from fluxforge.files.settle import GRACE_S, covered, lock, notes_folder
 from fluxforge.files.storage import Step, Tree, no_step
@@ -194,8 +195,9 @@ def clear(
     note = newest_note(tree, chain)
     if note is None:
         return True
-    if any(place.start >= note.next_offset for place in history.standing(tree, chain)):
-        _remove_records(tree, chain, note, step)
+    places = history.listed(tree, chain)
+    if any(place.start >= note.next_offset for place in history.uncovered(places)):
+        _remove_records(tree, chain, places, note, step)
     else:
         raise StorageError(
             f"_retained/{chain.folder}: {note.next_offset} is where the chain should begin, and nothing does",
@@ -221,12 +223,12 @@ def newest_note(tree: Tree, chain: ChainId) -> Dropped | None:
         raise StorageError(f"{tree.storage.name(path)} is no note: {error}", hint="restore it from a copy") from error
 
 
-def _remove_records(tree: Tree, chain: ChainId, note: Dropped, step: Step) -> None:
+def _remove_records(tree: Tree, chain: ChainId, places: Sequence[Place], note: Dropped, step: Step) -> None:
     """Front to back; of those that begin together the widest last, so that none stands up again."""
-    for standing in history.standing(tree, chain):
+    for standing in history.uncovered(places):
         if standing.start >= note.next_offset:
             break
-        inside = [] if standing.merged_to is None else covered(history.listed(tree, chain), standing)
+        inside = [] if standing.merged_to is None else covered(places, standing)
         for place in [*inside, standing]:
             tree.storage.remove([chain.record(*place)])
             step("record.removed")

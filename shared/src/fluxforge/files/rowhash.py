@@ -16,14 +16,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fluxforge.kernels.compiled import njit, read_only
+
 Words = NDArray[np.uint64]
 
 _BLOCK_BYTES = 1 << 20
 """Of the widest column, worked on at once: what a core's cache holds."""
 _BLOCK_ROWS = 1 << 15
 _MASK = (1 << 64) - 1
-_BASE = 0x9E3779B97F4A7C15
-_INVERSE = pow(_BASE, -1, 1 << 64)
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_SPREAD = np.uint64(0xBF58476D1CE4E5B9)
 _NULL = np.uint64(0xA0761D6478BD642F)
 _LENGTH = np.uint64(0xE7037ED1A0B428DB)
 _PRESENT = 0x8EBC6AF09C88C6E3
@@ -64,7 +66,7 @@ def row_hash(table: pa.Table) -> RowHash:
     for batch in table.to_batches(max_chunksize=size):
         rows = np.full(batch.num_rows, seed, np.uint64)
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            rows += _values(column) * _weight(name)
+            rows += _same_or_each(column) * _weight(name)
         first += _sum(rows, *_MIXES[0])
         second += _sum(rows, *_MIXES[1])
     return RowHash(table.num_rows, first & _MASK, second & _MASK)
@@ -87,6 +89,15 @@ def _mixed(values: Words, one: int, two: int) -> Words:
 def _weight(name: str) -> np.uint64:
     """An odd number for each column name."""
     return np.uint64(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") | 1)
+
+
+def _same_or_each(array: pa.Array) -> Words:
+    """One word where a look tells that all values are the same, nulls or a dictionary's only one; else a word each."""
+    if array.null_count == len(array):
+        return np.full(1, _NULL)
+    if pa.types.is_dictionary(array.type) and len(array.dictionary) == 1 and not array.null_count:
+        return _values(array.dictionary)
+    return _values(array)
 
 
 def _values(array: pa.Array) -> Words:
@@ -132,57 +143,57 @@ def _of_words(array: pa.DictionaryArray) -> Words:
 
 
 def _of_lists(array: Any) -> Words:
-    offsets = np.asarray(array.offsets, np.int64)
-    inner = _values(array.values.slice(offsets[0], offsets[-1] - offsets[0]))
-    return _folded(inner, offsets - offsets[0])
+    ends = np.asarray(array.offsets, np.int64)
+    found = np.empty(len(array), np.uint64)
+    _fold(read_only(_values(array.values.slice(ends[0], ends[-1] - ends[0]))), read_only(ends), found)
+    return found
 
 
 def _of_bytes(array: pa.Array) -> Words:
-    """Bytes as lists of eight at a time, the last ones filled up with zeros."""
     width = 8 if _is_large(array.type) else 4
-    offsets = np.frombuffer(array.buffers()[1], f"<i{width}", len(array) + 1, array.offset * width).astype(np.int64)
-    size = int(offsets[-1] - offsets[0])
-    data = np.zeros(size + 8, np.uint8)
-    if size:
-        data[:size] = np.frombuffer(array.buffers()[2], np.uint8, size, int(offsets[0]))
-    starts, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
-    ends = np.zeros(len(array) + 1, np.int64)
-    np.cumsum((lengths + 7) >> 3, out=ends[1:])
-    counts = np.diff(ends)
-    places = np.repeat(starts - 8 * ends[:-1], counts) + 8 * np.arange(ends[-1])
-    words = np.ndarray((size + 1,), "<u8", data.data, strides=(1,))[places]
-    partial = np.flatnonzero(lengths & 7)
-    unused = (64 - 8 * (lengths[partial] & 7)).astype(np.uint64)
-    words[ends[partial + 1] - 1] &= np.uint64(_MASK) >> unused
-    return _folded(words, ends) ^ lengths.astype(np.uint64)
+    ends = np.frombuffer(array.buffers()[1], f"<i{width}", len(array) + 1, array.offset * width).astype(np.int64)
+    data = np.frombuffer(array.buffers()[2] or b"", np.uint8)
+    found = np.empty(len(array), np.uint64)
+    _fold_bytes(read_only(data), read_only(ends), found)
+    return found
 
 
-def _folded(values: Words, ends: NDArray[np.int64]) -> Words:
-    """One word for each run of values: a polynomial of them, by differences of one running sum."""
-    powers, inverses = _powers(len(values))
-    sums = np.zeros(len(values) + 1, np.uint64)
-    mixed = values * np.uint64(_MIXES[1][0])
-    mixed ^= mixed >> np.uint64(29)
-    mixed *= powers[: len(values)]
-    np.cumsum(mixed, out=sums[1:])
-    found = (sums[ends[1:]] - sums[ends[:-1]]) * inverses[ends[:-1]]
-    found += np.diff(ends).astype(np.uint64) * _LENGTH
-    return found ^ (found >> np.uint64(32))
+@njit  # type: ignore[untyped-decorator]
+def _fold(values: Words, ends: NDArray[np.int64], found: Words) -> None:
+    """One word for each run of values, `values` beginning with the first: a polynomial of them, and their number."""
+    for row in range(len(found)):
+        total, power = np.uint64(0), np.uint64(1)
+        for at in range(ends[row] - ends[0], ends[row + 1] - ends[0]):
+            total += _spread(values[at]) * power
+            power *= _BASE
+        total += np.uint64(ends[row + 1] - ends[row]) * _LENGTH
+        found[row] = total ^ (total >> np.uint64(32))
 
 
-@cache
-def _powers_to(bits: int) -> tuple[Words, Words]:
-    found = []
-    for base in (_BASE, _INVERSE):
-        factors = np.full(1 << bits, base, np.uint64)
-        factors[0] = 1
-        found.append(np.cumprod(factors))
-    return found[0], found[1]
+@njit  # type: ignore[untyped-decorator]
+def _fold_bytes(data: NDArray[np.uint8], ends: NDArray[np.int64], found: Words) -> None:
+    """The same of bytes, eight at a time, the last ones filled up with zeros."""
+    for row in range(len(found)):
+        total, power = np.uint64(0), np.uint64(1)
+        at, end = ends[row], ends[row + 1]
+        while at < end:
+            word = np.uint64(0)
+            if end - at >= 8:
+                for k in range(8):
+                    word |= np.uint64(data[at + k]) << np.uint64(8 * k)
+            else:
+                for k in range(end - at):
+                    word |= np.uint64(data[at + k]) << np.uint64(8 * k)
+            total += _spread(word) * power + _LENGTH
+            power *= _BASE
+            at += 8
+        found[row] = total ^ (total >> np.uint64(32)) ^ np.uint64(end - ends[row])
 
 
-def _powers(count: int) -> tuple[Words, Words]:
-    """_BASE^0, _BASE^1… and their inverses, modulo 2^64: more than `count` of each."""
-    return _powers_to(max(count.bit_length(), 12))
+@njit  # type: ignore[untyped-decorator]
+def _spread(value: np.uint64) -> np.uint64:
+    mixed = value * _SPREAD
+    return mixed ^ (mixed >> np.uint64(29))
 
 
 def _is_large(kind: pa.DataType) -> bool:

@@ -25,8 +25,10 @@ class Layout(Protocol):
     """What compaction asks of the files of a tree."""
 
     sort: str | None
-    """Column whose order the rows get; None: they stay in order of offset, and stream."""
+    """Column whose order the rows get, the time column; None: they stay in order of offset."""
     time_column: str
+    schema: str | None
+    """What a record says of files that `form` wrote; None: what its records said before."""
 
     def day(self, file: CommittedFile) -> str | None:
         """The newest day its rows are of, ISO 8601; None where it has none."""
@@ -92,9 +94,10 @@ class Run(NamedTuple):
                 found[_group(file)].append(file)
         return dict(sorted(found.items()))
 
-    def kept(self) -> set[str]:
-        """Paths of merged files that have their folder to themselves: they go over as they are."""
-        merged = {file.path for record in self.records if record.merged for file in record.files}
+    def kept(self, schema: str | None) -> set[str]:
+        """Paths of merged files that have their folder to themselves, of that schema: they go over as they are."""
+        ready = [record for record in self.records if record.merged and record.schema == (schema or record.schema)]
+        merged = {file.path for record in ready for file in record.files}
         alone = (files[0].path for files in self.folders().values() if len(files) == 1)
         return {path for path in alone if path in merged}
 

@@ -13,20 +13,17 @@ from __future__ import annotations
 import base64
 import logging
 import posixpath
-import random
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 from uuid import uuid4
 
 from fluxforge.errors import StorageUnavailable, UnsupportedStorage
 from fluxforge.files.commit import CommittedFile, Upload
-from fluxforge.files.s3_connection import ATTEMPTS, Connection, S3Options
+from fluxforge.files.s3_bucket import Bucket
+from fluxforge.files.s3_connection import S3Options
 from fluxforge.files.s3_draft import S3Draft
-from fluxforge.files.s3_errors import MISSING, Again, Answer, error_of
 from fluxforge.files.storage import Leftover, Step, Tree, foreign, gone, no_step
 
 if TYPE_CHECKING:
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["S3Options", "S3Storage"]
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 CLEAR_AFTER_S = 86_400.0
 THREADS = 16
@@ -50,26 +46,10 @@ class NoLock:
         """Nothing is held."""
 
 
-class S3Storage:
+class S3Storage(Bucket):
     """Keys under `prefix` of a bucket."""
 
     expires_s: float | None = CLEAR_AFTER_S / 2
-
-    def __init__(self, bucket: str, prefix: str, options: S3Options | None = None) -> None:
-        self.bucket, self.prefix = bucket, prefix.strip("/")
-        self.connection = Connection(options or S3Options())
-
-    @property
-    def client(self) -> Any:
-        """The boto3 client; safe to share between threads."""
-        return self.connection.client
-
-    def name(self, path: str) -> str:
-        return f"s3://{self.bucket}/{self.key(path)}".rstrip("/")
-
-    def key(self, path: str) -> str:
-        """The object's key."""
-        return posixpath.join(self.prefix, path).rstrip("/")
 
     def draft(self, active: str, path: str, *, staged: bool = False) -> S3Draft:
         return S3Draft(self, active if staged else path, staged=staged)
@@ -83,10 +63,19 @@ class S3Storage:
         try:
             self._put_new(path, data)
         except FileExistsError:
-            if self.read(path) != data:
+            if self._found(path) != data:
                 raise
         step("record.linked")
         step("record.synced")
+
+    def _found(self, path: str) -> bytes:
+        """What a store refused to overwrite."""
+        try:
+            return self.read(path)
+        except FileNotFoundError as error:
+            raise StorageUnavailable(
+                f"{self.name(path)}: the store says it is there, and that it is not", hint="it is asked again"
+            ) from error
 
     def tidy(self, folder: str) -> None:
         """A put leaves nothing half done."""
@@ -112,7 +101,7 @@ class S3Storage:
         prefix = self.key(tree.ready)
         how, found = {"Prefix": f"{prefix}/" if prefix else ""}, []
         while True:
-            page = self._page(tree.ready, "list_multipart_uploads", how)
+            page = self.page(tree.ready, "list_multipart_uploads", how)
             for upload in page.get("Uploads", ()):
                 place = (upload["Key"], upload["UploadId"], upload["Initiated"])
                 found.append(Leftover(posixpath.basename(upload["Key"]), place))
@@ -151,25 +140,25 @@ class S3Storage:
             raise StorageUnavailable(f"{self.name(path)}: an answer was cut off", hint="it is asked again")
         return int(head["ContentLength"])
 
-    def names(self, folder: str) -> list[str]:
-        prefix = self.key(folder)
-        prefix = f"{prefix}/" if prefix else ""
+    def names(self, folder: str, prefix: str = "") -> list[str]:
+        root = self.key(folder)
+        root = f"{root}/" if root else ""
         found = []
-        for page in self._pages(folder, {"Prefix": prefix, "Delimiter": "/"}):
+        for page in self.pages(folder, {"Prefix": root + prefix, "Delimiter": "/"}):
             found += [each["Key"] for each in page.get("Contents", ())]
             found += [each["Prefix"].rstrip("/") for each in page.get("CommonPrefixes", ())]
-        return sorted({key.removeprefix(prefix) for key in found} - {""})
+        return sorted({key.removeprefix(root) for key in found} - {""})
 
     def walk(self, folder: str) -> Iterator[str]:
         prefix, root = self.key(folder), f"{self.prefix}/" if self.prefix else ""
-        for page in self._pages(folder, {"Prefix": f"{prefix}/" if prefix else ""}):
+        for page in self.pages(folder, {"Prefix": f"{prefix}/" if prefix else ""}):
             for each in page.get("Contents", ()):
                 if not each["Key"].endswith("/"):  # a folder, as consoles make them
                     yield str(each["Key"]).removeprefix(root)
 
     def remove(self, paths: Sequence[str]) -> None:
         for at in range(0, len(paths), 1000):
-            self._remove(paths[at], [self.key(path) for path in paths[at : at + 1000]])
+            self.remove_keys(paths[at], [self.key(path) for path in paths[at : at + 1000]])
 
     def lock(self, path: str, timeout: float) -> NoLock:
         return NoLock()
@@ -193,20 +182,13 @@ class S3Storage:
 
         return SubTreeFileSystem(posixpath.join(self.bucket, self.prefix), self.connection.arrow)
 
+    def url(self, path: str) -> str:
+        return self.name(path)
+
+    def access(self) -> dict[str, str]:
+        return self.connection.access()
+
     # What the above is made of.
-
-    def named(self, path: str, *answers: Answer) -> AbstractContextManager[None]:
-        """Turn the client's errors into ours, naming the object; see `s3_errors.told`."""
-        return self.connection.told(self.name(path), *answers)
-
-    def ask(self, path: str, request: Callable[[Any, dict[str, str]], _T], *answers: Answer) -> _T:
-        """What `request(client, bucket and key)` gives; made again where only the moment was wrong."""
-        for attempt in range(1, ATTEMPTS):
-            try:
-                return self._asked(path, request, answers)
-            except Again:
-                _pause(attempt)
-        return self._asked(path, request, answers)
 
     def complete(self, path: str, upload: Upload) -> None:
         """Make the object of its parts.
@@ -244,10 +226,6 @@ class S3Storage:
         told = answer["CopyObjectResult"].get("ChecksumSHA256")
         return None if told is None else base64.b64decode(told).hex()
 
-    def _asked(self, path: str, request: Callable[[Any, dict[str, str]], _T], answers: tuple[Answer, ...]) -> _T:
-        with self.named(path, *answers):
-            return request(self.client, {"Bucket": self.bucket, "Key": self.key(path)})
-
     def _put_new(self, path: str, data: bytes) -> None:
         self.ask(path, lambda client, at: client.put_object(**at, Body=data, IfNoneMatch="*"), FileExistsError)
 
@@ -271,44 +249,3 @@ class S3Storage:
             raise gone(self, file)
         if file.bytes not in (found, self.size(file.path)):  # asked twice: of a head cut short the client says nothing
             raise foreign(self, file)
-
-    def _remove(self, path: str, keys: list[str]) -> None:
-        """At most 1000, `path` the first. Some stores are busy key by key, and name those that were not removed."""
-        for attempt in range(1, ATTEMPTS + 1):
-            errors = self._delete(path, keys)
-            if not errors:
-                return
-            final = next((error for error in errors.values() if not isinstance(error, StorageUnavailable)), None)
-            if final is not None or attempt == ATTEMPTS:
-                raise final or errors.popitem()[1]
-            keys = list(errors)
-            _pause(attempt)
-
-    def _delete(self, path: str, keys: list[str]) -> dict[str, Exception]:
-        """One request; what stands in the way of each key that is still there."""
-        what = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        answer = self.ask(path, lambda client, at: client.delete_objects(Bucket=at["Bucket"], Delete=what))
-        return {
-            each["Key"]: error_of(
-                f"s3://{self.bucket}/{each['Key']} cannot be removed", each.get("Code", ""), "", each.get("Message")
-            )
-            for each in answer.get("Errors", ())
-            if each.get("Code") not in MISSING
-        }
-
-    def _pages(self, folder: str, how: dict[str, str]) -> Iterator[dict[str, Any]]:
-        while True:
-            page = self._page(folder, "list_objects_v2", how)
-            yield page
-            if not page.get("IsTruncated"):
-                return
-            how = {**how, "ContinuationToken": page["NextContinuationToken"]}
-
-    def _page(self, folder: str, listing: str, how: dict[str, str]) -> dict[str, Any]:
-        page: dict[str, Any] = self.ask(folder, lambda client, at: getattr(client, listing)(Bucket=at["Bucket"], **how))
-        return page
-
-
-def _pause(attempt: int) -> None:
-    """Before the next attempt: longer each time, by chance, so that two writers do not meet again."""
-    time.sleep(random.uniform(0, 0.1 * 2**attempt))

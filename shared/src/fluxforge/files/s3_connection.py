@@ -83,6 +83,23 @@ class Connection:
                 self._arrow_made = self._arrow(region)
             return self._arrow_made
 
+    def access(self) -> dict[str, str]:
+        """As `Storage.access`: endpoint, region, and the keys of this moment, where there are any."""
+        with self.told(self.endpoint or "AWS"):
+            region = self.client.meta.region_name
+            with self._lock:
+                found = self._session().get_credentials()
+            keys = None if found is None else found.get_frozen_credentials()
+        told = {
+            "aws_endpoint_url": self.endpoint,
+            "aws_region": region,
+            "aws_access_key_id": keys and keys.access_key,
+            "aws_secret_access_key": keys and keys.secret_key,
+            "aws_session_token": keys and keys.token,
+            "aws_allow_http": "true" if (self.endpoint or "").startswith("http://") else None,
+        }
+        return {name: value for name, value in told.items() if value}
+
     @contextmanager
     def told(self, name: str, *answers: Answer) -> Iterator[None]:
         """As `s3_errors.told`; after expired keys the next request looks for new ones."""

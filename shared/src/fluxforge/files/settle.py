@@ -70,7 +70,7 @@ def settle(
     """
     now = time.time_ns() if now is None else now
     places, notes = history.listed(tree, chain), _notes(tree, chain)
-    standing = history.standing(tree, chain)
+    standing = history.uncovered(places)
     pending = 0
     for at, place in enumerate(standing):
         if place.merged_to is None:

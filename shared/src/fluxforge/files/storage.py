@@ -100,8 +100,8 @@ class Storage(Protocol):
     def size(self, path: str) -> int | None:
         """Bytes; None where there is no such file."""
 
-    def names(self, folder: str) -> list[str]:
-        """Names in `folder`, sorted; empty where there is no such folder."""
+    def names(self, folder: str, prefix: str = "") -> list[str]:
+        """Names in `folder` that begin with `prefix`, sorted; empty where there is no such folder."""
 
     def walk(self, folder: str) -> Iterator[str]:
         """Paths of all files under `folder`."""
@@ -120,6 +120,12 @@ class Storage(Protocol):
 
     def filesystem(self) -> Any:
         """The store's root as a pyarrow filesystem, for reading."""
+
+    def url(self, path: str) -> str:
+        """The path as readers know it that are not ours: absolute, or `s3://bucket/key`."""
+
+    def access(self) -> dict[str, str] | None:
+        """What such a reader must know to read there, by the names of Rust's object_store; None on a disk."""
 
     def name(self, path: str) -> str:
         """The path as people write it."""

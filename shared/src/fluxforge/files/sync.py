@@ -19,7 +19,8 @@ from fluxforge.files import history
 from fluxforge.files.commit import ChainId
 from fluxforge.files.selection import LEFT_OUT
 from fluxforge.files.storage import Leftover, Step, Tree, no_step
-from fluxforge.files.sync_chain import ChainSync, Options
+from fluxforge.files.sync_chain import ChainSync
+from fluxforge.files.sync_plan import Options
 from fluxforge.files.transfer import Transfer
 
 __all__ = ["Options", "Progress", "Result", "sync"]
@@ -32,10 +33,11 @@ Progress = Callable[[int, int], None]
 class Result:
     """What was copied; of a dry run, what would be.
 
-    already   records that stood at the target
-    left_out  files of copied records that no pattern meant
-    deleted   records dropped from the source
-    failed    what could not be done, chain by chain; what came before it in its chain is done
+    already      records that stood at the target
+    left_out     files of copied records that no pattern meant
+    gap_offsets  how many offsets the copied records say are lost
+    deleted      records dropped from the source
+    failed       what could not be done, chain by chain; what came before it in its chain is done
     """
 
     chains: int = 0
@@ -44,6 +46,7 @@ class Result:
     bytes: int = 0
     already: int = 0
     left_out: int = 0
+    gap_offsets: int = 0
     deleted: int = 0
     failed: list[str] = field(default_factory=list)
 
@@ -132,7 +135,8 @@ class _Run:
             self._total += plan.bytes
             self._result.already += plan.already
             if self._options.dry_run:
-                self._result.records += len(plan.places)
+                self._result.records += len(plan.places) + (plan.gap is not None)
+                self._result.gap_offsets += plan.gap_offsets
                 self._result.files += plan.files
                 self._result.bytes += plan.bytes
                 self._result.left_out += plan.left_out
@@ -142,6 +146,7 @@ class _Run:
             with self._lock:
                 self._result.records += 1
                 self._result.files += len(record.files)
+                self._result.gap_offsets += 0 if record.gap is None else record.gap.next - record.gap.first
                 self._result.bytes += sum(file.bytes for file in record.files)
                 self._result.left_out += record.meta.get(LEFT_OUT, {}).get("files", 0)
 

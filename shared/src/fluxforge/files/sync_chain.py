@@ -6,48 +6,18 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 
-from fluxforge.errors import GapError, StorageError, Superseded
+from fluxforge.errors import StorageError
 from fluxforge.files import history, retain
-from fluxforge.files.commit import ChainId, Commit, CommittedFile, decode
+from fluxforge.files.commit import ChainId, Commit, CommittedFile, Gap, encode
 from fluxforge.files.history import Place, locate
-from fluxforge.files.selection import LEFT_OUT, select
-from fluxforge.files.settle import GRACE_S, covered, lock, settle
+from fluxforge.files.settle import covered, lock, settle
 from fluxforge.files.storage import Leftover, Step, Tree
+from fluxforge.files.sync_plan import Options, Plan, Planner, within
 from fluxforge.files.transfer import DRAFT, Transfer
 
 LOCK_TIMEOUT_S = 10.0
 _NOTE = re.compile(r"(\d{20})\.json")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to sync, and how.
-
-    workers       files at once
-    patterns      only files whose folder matches one, see `fluxforge.files.selection`; empty: all
-    delete_after  drop from the source what was read again at the target and is right; the newest record stays
-    grace_s       see `fluxforge.files.settle`
-    dry_run       only count
-    """
-
-    workers: int = 8
-    patterns: tuple[str, ...] = ()
-    delete_after: bool = False
-    grace_s: float = GRACE_S
-    dry_run: bool = False
-
-
-@dataclass
-class Plan:
-    """The records that the target lacks, in order, and how much that is; `already`: those it has."""
-
-    places: list[Place] = field(default_factory=list)
-    files: int = 0
-    bytes: int = 0
-    left_out: int = 0
-    already: int = 0
 
 
 class ChainSync:
@@ -58,24 +28,18 @@ class ChainSync:
     ) -> None:
         self.id = id_
         self._source, self._target, self._options = source, target, options
+        self._planner = Planner(source, target, id_, options)
         self._transfer, self._files = transfer, files
         self._places: list[Place] = []
+        self._gap: Gap | None = None
         self._last: Place | None = None
 
     def plan(self) -> Plan:
-        """What is to be copied, after comparing all that stands at both.
-
-        Raises StorageError where they tell different stories, GapError where the source no longer reaches back to
-        the target's end.
-        """
-        while True:
-            try:
-                made = self._planned()
-            except Superseded:
-                continue
-            self._places = made.places
-            self._last = made.places[-1] if made.places else None
-            return made
+        """What `copy` will do; see `Planner.plan`."""
+        made = self._planner.plan()
+        self._places, self._gap = made.places, made.gap
+        self._last = made.places[-1] if made.places else None
+        return made
 
     def copy(self, drafts: Sequence[Leftover], step: Step) -> Iterator[Commit]:
         """Copy what was planned; each record as it stands at the target. `drafts`: what the target has of these."""
@@ -87,6 +51,9 @@ class ChainSync:
         try:
             self._recover(drafts)
             while self._places:
+                if self._gap is not None:
+                    yield self._record_gap(self._gap, step)
+                    self._gap = None
                 place = self._places.pop(0)
                 try:
                     yield self._record(place, step)
@@ -105,7 +72,7 @@ class ChainSync:
         before, sound = None, set[Place]()
         for record in history.records(self._source, self.id)[:-1]:
             own = history.place_of(record)
-            place = own if own in exact else next((each for each in merged if _inside(record, each)), None)
+            place = own if own in exact else next((each for each in merged if within(record, each)), None)
             if place is None:
                 break
             if place not in sound:
@@ -123,105 +90,33 @@ class ChainSync:
             held.release()
         return 0 if dropped is None else dropped.records
 
-    # Planning.
-
-    def _planned(self) -> Plan:
-        made, there, at_target = Plan(), set(history.listed(self._target, self.id)), self._merged_at_target()
-        expected: int | None = None
-        for place in history.standing(self._source, self.id):
-            commit, data = self._chosen(place)
-            if expected is None:
-                self._check_meets(commit, there)
-            elif commit.start != expected:
-                raise StorageError(
-                    f"{self._source.storage.name(self.id.commits)}: [{expected}, {commit.start}) is in no record",
-                    hint="restore the missing record",
-                )
-            expected = commit.next_offset
-            if place in there:
-                self._compare(place, data)
-                made.already += 1
-            elif any(_inside(commit, other) for other in at_target):
-                made.already += 1
-            else:
-                self._check_fits(commit, there, at_target)
-                made.places.append(place)
-                made.files += len(commit.files)
-                made.left_out += commit.meta.get(LEFT_OUT, {}).get("files", 0)
-                made.bytes += sum(file.bytes for file in commit.files)
-            if self._options.delete_after:  # all of it is read once more, at the target
-                made.bytes += sum(file.bytes for file in commit.files)
-        return made
-
-    def _chosen(self, place: Place) -> tuple[Commit, bytes]:
-        """The record for the target. Raises Superseded where it is gone from the source."""
-        path = self.id.record(*place)
-        name = self._source.storage.name(path)
-        try:
-            data = self._source.storage.read(path)
-        except FileNotFoundError as error:
-            raise Superseded(f"{name}: merged or dropped while it was to be copied", hint="start again") from error
-        commit = decode(data, name)
-        if commit.chain != self.id or history.place_of(commit) != place:
-            raise StorageError(f"{name} is the record of another batch", hint="move it back")
-        return select(self._source, commit, data, self._options.patterns)
-
-    def _merged_at_target(self) -> list[Place]:
-        return [place for place in history.standing(self._target, self.id) if place.merged_to is not None]
-
-    def _compare(self, place: Place, data: bytes) -> None:
-        path = self.id.record(*place)
-        if self._target.storage.read(path) != data:
-            raise StorageError(
-                f"{self._target.storage.name(path)} is not the record {self._source.storage.name(path)}",
-                hint="the target was written by another, or with another --pattern: sync to a new place",
-            )
-
-    def _check_meets(self, first: Commit, there: set[Place]) -> None:
-        """Whether the source's first record goes on where the target's records before it end."""
-        earlier = [place for place in history.standing(self._target, self.id) if place.start < first.start]
-        if not earlier or history.place_of(first) in there:
-            return
-        end = history.load(self._target, self.id, earlier[-1]).next_offset
-        if end < first.start:
-            raise GapError(
-                f"{self._target}: ends at offset {end}, and {self._source} begins at {first.start}",
-                hint="what lies between was dropped from the source before it was synced: sync to a new place",
-            )
-        if end > first.start and earlier[-1].merged_to is None:
-            raise self._other_story(first)
-
-    def _check_fits(self, commit: Commit, there: set[Place], merged: Sequence[Place]) -> None:
-        """A record that the target lacks must not overlap what it has, unless it merges just that."""
-        start, end = commit.start, commit.next_offset
-        inside = any(start <= place.start < end for place in there)
-        across = any(place.start < start < (place.merged_to or 0) for place in merged) or any(
-            start <= place.start < end < (place.merged_to or 0) for place in merged
-        )
-        if across or (inside and not commit.merged):
-            raise self._other_story(commit)
-
-    def _other_story(self, commit: Commit) -> StorageError:
-        return StorageError(
-            f"{self._target}: its records overlap [{commit.start}, {commit.next_offset}) of {self._source}",
-            hint="the target was written or merged by another: sync to a new place",
-        )
-
-    # Copying.
-
     def _record(self, place: Place, step: Step) -> Commit:
         """Its files, then itself."""
-        commit, data = self._chosen(place)
+        commit, data = self._planner.chosen(place)
         staged = place.merged_to is not None and bool(covered(history.listed(self._target, self.id), place))
         draft = self.id.name(commit.start)
         self._all(lambda file: self._transfer.file(file, draft, file.active if staged else file.path), commit.files)
         try:
             self._target.storage.create(self.id.record(*place), data, step)
         except FileExistsError:
-            self._compare(place, data)
+            self._planner.compare(place, data)
         if commit.merged:
             self._remove_strays(commit)
         return commit
+
+    def _record_gap(self, gap: Gap, step: Step) -> Commit:
+        """As a writer does whose log has dropped what it had not read; the same bytes from whoever does it."""
+        log_id, topic, partition = self.id
+        record = Commit(
+            log_id=log_id, topic=topic, partition=partition, start=gap.first, next_offset=gap.next, writer="sync",
+            gap=gap,
+        )  # fmt: skip
+        data = encode(record)
+        try:
+            self._target.storage.create(self.id.record(gap.first), data, step)
+        except FileExistsError:  # another sync was here first
+            self._planner.compare(history.place_of(record), data)
+        return record
 
     def _plan_again(self) -> None:
         """A record was merged into another, or dropped, while it was copied: go on with what stands there now."""
@@ -284,8 +179,3 @@ class ChainSync:
                 first = first or error
         if first is not None:
             raise first
-
-
-def _inside(commit: Commit, place: Place) -> bool:
-    """Whether a merged record has the batch of `commit`."""
-    return place.merged_to is not None and place.start <= commit.start and commit.next_offset <= place.merged_to

@@ -10,8 +10,9 @@ topics, `scan` and `scan_polars` read whole batches. Columns that the path names
 
 from __future__ import annotations
 
+from fluxforge.lake.frames import scan_polars
 from fluxforge.lake.layout import lake_tree
-from fluxforge.lake.scan import scan, scan_polars
+from fluxforge.lake.scan import scan
 from fluxforge.lake.writer import LakeWriter
 
 __all__ = ["LakeWriter", "lake_tree", "scan", "scan_polars"]

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fluxforge.files import CommittedFile, Format, Tree, locate
+from fluxforge.files import CommittedFile, Format, Tree, groups
 from fluxforge.files.runs import Layout
 from fluxforge.lake.layout import parts_of
 from fluxforge.lake.writer import file_format
@@ -17,17 +16,13 @@ from fluxforge.lake.writer import file_format
 class _Lake:
     sort: str | None = "timestamp"
     time_column = "timestamp"
+    schema: str | None = None
 
     def day(self, file: CommittedFile) -> str | None:
         return parts_of(file)["date"]
 
     def tables(self, tree: Tree, file: CommittedFile) -> Iterator[pa.Table]:
-        with (
-            tree.storage.open(locate(tree, file)) as opened,
-            pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as found,
-        ):
-            for group in range(found.num_row_groups):
-                yield found.read_row_group(group)
+        return groups.tables(tree, file)
 
     def form(self, file: CommittedFile, schema: pa.Schema) -> Format:
         return file_format(schema)

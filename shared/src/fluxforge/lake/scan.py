@@ -5,22 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from fluxforge.clock import NS, date_of
+from fluxforge.clock import NS
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.files import CommittedFile, Tree
-from fluxforge.files.dataset import Found, committed_files, dataset, files_at, schema_of
+from fluxforge.files.dataset import At, Found, committed_files, dataset, files_at, schema_of
 from fluxforge.lake.layout import hive_symbol, lake_tree, parts_of
 from fluxforge.storage import Root
-
-if TYPE_CHECKING:
-    import polars as pl
 
 FOLDERS = {"hf": "orderbook/hf", "bars": "orderbook/bars", "trades": "trades", "ticker": "ticker"}
 """The tables and their folders below a source."""
@@ -31,6 +28,23 @@ HIVE_SCHEMA = pa.schema(
 
 Time: TypeAlias = int | datetime | str
 """ns since 1970 UTC, a datetime, or ISO 8601; without a zone it is UTC."""
+
+
+class Selection(NamedTuple):
+    """What of a table is meant.
+
+    files        that can hold such rows, and where each can be read
+    schema       their columns together, the path's last
+    names        the path's columns
+    first, last  ns: first ≤ timestamp < last; None: no bound
+    """
+
+    tree: Tree
+    files: list[At]
+    schema: pa.Schema
+    names: tuple[str, ...]
+    first: int | None
+    last: int | None
 
 
 def scan(
@@ -55,6 +69,25 @@ def scan(
     timestamp opens only files that can hold such rows. Where configurations differ in their columns it has all of
     them, null where a file has none. Raises StorageError where nothing is committed.
     """
+    tree, files, schema, names, first, last = select(root, table, exchange, symbol, start, end, duration, source)
+    made = dataset(tree, files, schema, (partition_of(at.file, names) for at in files), "timestamp")
+    for bound, keep in ((first, pc.greater_equal), (last, pc.less)):
+        if bound is not None:
+            made = made.filter(keep(ds.field("timestamp"), pa.scalar(bound, pa.int64())))
+    return made
+
+
+def select(
+    root: Root,
+    table: str,
+    exchange: str | None = None,
+    symbol: str | None = None,
+    start: Time | None = None,
+    end: Time | None = None,
+    duration: int | None = None,
+    source: str | None = None,
+) -> Selection:
+    """As of `scan`."""
     if table not in FOLDERS:
         raise StorageError(f"there is no table {table!r}", hint=f"one of {', '.join(FOLDERS)}")
     tree = lake_tree(root)
@@ -73,24 +106,7 @@ def scan(
     names = ("exchange", "symbol", "date", *(("duration",) if table == "bars" else ()))
     inside = schema_of(tree, found)
     schema = pa.schema([*(f for f in inside if f.name not in names), *(HIVE_SCHEMA.field(name) for name in names)])
-    made = dataset(tree, found, schema, (partition_of(at.file, names) for at in found), "timestamp")
-    for bound, keep in ((first, pc.greater_equal), (last, pc.less)):
-        if bound is not None:
-            made = made.filter(keep(ds.field("timestamp"), pa.scalar(bound, pa.int64())))
-    return made
-
-
-def scan_polars(root: Root, table: str, **chosen: Any) -> pl.LazyFrame:
-    """`scan` as a Polars LazyFrame: columns and filters that it pushes down reach the same files.
-
-    `chosen`: as of `scan`. What Polars cannot push down it applies afterwards, so the rows are the same. Raises
-    ConfigError where Polars is not installed.
-    """
-    try:
-        import polars as pl  # noqa: PLC0415  it is nobody's dependency
-    except ImportError as error:
-        raise ConfigError("Polars is not installed", hint="install polars") from error
-    return pl.scan_pyarrow_dataset(scan(root, table, **chosen))
+    return Selection(tree, found, schema, names, first, last)
 
 
 def committed(tree: Tree, table: str, source: str | None = None) -> Iterator[Found]:
@@ -131,6 +147,6 @@ def _matches(file: CommittedFile, wanted: Mapping[str, str | None], first: int |
     parts = parts_of(file)
     if any(value is not None and unquote(parts.get(name, "")) != value for name, value in wanted.items()):
         return False
-    if first is not None and parts["date"] < date_of(first):
+    if first is not None and file.last_ts is not None and file.last_ts < first:
         return False
-    return last is None or parts["date"] <= date_of(last)
+    return last is None or file.first_ts is None or file.first_ts < last

@@ -14,8 +14,10 @@ Promises
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from fluxforge.topics import TopicSpec
 
@@ -64,15 +66,53 @@ class Bounds(NamedTuple):
     next: int
 
 
-@runtime_checkable
-class Columns(Protocol):
+NO_OFFSETS: Mapping[TopicPartition, int] = MappingProxyType({})
+
+
+class Columns(Sequence["Record"]):
     """A sequence of records that has its columns without having made the records."""
 
     @property
+    @abstractmethod
+    def partitions(self) -> list[int]: ...
+
+    @property
+    @abstractmethod
+    def offsets(self) -> list[int]: ...
+
+    @property
+    @abstractmethod
+    def timestamps(self) -> list[int]: ...
+
+    @property
+    @abstractmethod
+    def keys(self) -> list[bytes | None]: ...
+
+    @property
+    @abstractmethod
     def values(self) -> list[bytes]: ...
 
     @property
-    def offsets(self) -> list[int]: ...
+    @abstractmethod
+    def headers(self) -> list[Headers]: ...
+
+
+class RecordColumns(NamedTuple):
+    """Records column by column, each as in `Record`."""
+
+    partitions: Sequence[int]
+    offsets: Sequence[int]
+    timestamps: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes]
+    headers: Sequence[Headers]
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> RecordColumns:
+        """All columns of `records`."""
+        if isinstance(records, Columns):
+            return cls._make(getattr(records, name) for name in cls._fields)
+        return cls._make(zip(*records, strict=True) if records else ((),) * len(cls._fields))
 
 
 def columns(records: Sequence[Record]) -> tuple[list[bytes], list[int]]:
@@ -166,8 +206,11 @@ class Transactor(Protocol):
     def append(self, output: Output) -> None:
         """Add a record to the open transaction (begun by the first append); invisible until the commit."""
 
-    def commit(self, offsets: Mapping[TopicPartition, int], consumer: Consumer) -> None:
-        """Make the appended records and the consumer group's offsets visible together.
+    def extend(self, topic: str, records: RecordColumns) -> None:
+        """Add records as they were elsewhere: in their partitions, with their keys, timestamps and headers."""
+
+    def commit(self, offsets: Mapping[TopicPartition, int] = NO_OFFSETS, consumer: Consumer | None = None) -> None:
+        """Make the appended records and the consumer group's offsets visible together; offsets need the consumer.
 
         Raises Fenced when another holder of the id or of a partition has taken over (nothing was changed), and
         LogUnavailable when the outcome is unknown: open a new Transactor and read where things stand.
@@ -189,6 +232,12 @@ class Log(Protocol):
 
     def create(self, specs: Sequence[TopicSpec]) -> None:
         """Create what is missing; an existing topic with another partition count raises UnknownTopic."""
+
+    def delete(self, topics: Sequence[str]) -> None:
+        """Remove topics with all their records; one that is not there is no error. Nobody may be at work on them."""
+
+    def topics(self) -> list[str]:
+        """The names of all topics, sorted."""
 
     def partitions(self, topic: str) -> int:
         """Raises UnknownTopic."""

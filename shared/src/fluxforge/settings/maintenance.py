@@ -16,7 +16,7 @@ class Maintenance(Section):
 
     every_s      s from one round's beginning to the next one's
     sync_to      a folder or `s3://bucket/prefix` that gets a copy of Bronze and lake, reached as `storage.input` and
-                 `storage.output` are; null makes none
+                 `storage.output` are, and without which nothing is dropped; null makes none
     compact      whether closed days are made few large files
     max_file_mb  files of a folder that together are larger are not made one
     grace_s      s that readers have from their listing until files they found there may go

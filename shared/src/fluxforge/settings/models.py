@@ -296,8 +296,13 @@ class StorageLocation(Section):
             raise ValueError("a bucket needs backend: s3")
         return self
 
-    def elsewhere(self, root: str) -> Self:
-        """The folder or `s3://bucket/prefix` that `root` names, reached as this one is. Raises ConfigError."""
+    def elsewhere(self, root: str | None) -> Self:
+        """The folder or `s3://bucket/prefix` that `root` names, reached as this one is; this one for None.
+
+        Raises ConfigError.
+        """
+        if root is None:
+            return self
         if "://" not in root:
             return type(self)(backend="local", path=Path(root), s3=self.s3)
         scheme, _, rest = root.partition("://")

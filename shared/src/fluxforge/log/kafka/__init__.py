@@ -36,6 +36,14 @@ class KafkaLog:
         """Create what is missing; an existing topic with another partition count raises UnknownTopic."""
         self._admin.create(specs)
 
+    def delete(self, topics: Sequence[str]) -> None:
+        """Remove topics with all their records; one that is not there is no error."""
+        self._admin.delete(topics)
+
+    def topics(self) -> list[str]:
+        """The names of all topics, sorted, without Kafka's own."""
+        return self._admin.topics()
+
     def partitions(self, topic: str) -> int:
         """Raises UnknownTopic."""
         return self._admin.partitions(topic)

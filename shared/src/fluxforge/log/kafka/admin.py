@@ -24,6 +24,7 @@ from fluxforge.topics import TopicSpec
 CREATE_SECONDS = 30.0
 
 _offsets: Any = OffsetSpec
+_ALWAYS = str(2**63 - 1)
 _MOVING = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -85,6 +86,29 @@ class Admin:
                     raise self._cluster.error(f"creating {name}", error) from error
         for spec in missing:
             self._await(spec)
+
+    def delete(self, topics: Sequence[str]) -> None:
+        """Remove what is there of them, and wait until it is gone."""
+        for name in topics:
+            self._counts.pop(name, None)
+        if not topics:
+            return
+        for name, future in self._client.delete_topics(list(topics), request_timeout=CREATE_SECONDS).items():
+            with suppress(UnknownTopic):
+                self._result(f"deleting {name}", future)
+        deadline = time.monotonic() + CREATE_SECONDS
+        while set(topics) & set(self.topics()):
+            if time.monotonic() > deadline:
+                raise LogUnavailable(f"{', '.join(topics)}: still there {CREATE_SECONDS:g} s after they were deleted")
+            time.sleep(0.02)
+
+    def topics(self) -> list[str]:
+        """The names of all topics, sorted, without Kafka's own."""
+        try:
+            known = self._client.list_topics(timeout=ANSWER_SECONDS).topics
+        except KafkaException as error:
+            raise self._cluster.error("listing topics", error) from error
+        return sorted(name for name in known if not name.startswith("__"))
 
     def bounds(self, tp: TopicPartition) -> Bounds:
         """What a read_committed reader can read: an open transaction ends it."""
@@ -207,6 +231,8 @@ def _config(spec: TopicSpec) -> dict[str, str]:
         "compression.type": "producer",
         "message.timestamp.type": "CreateTime",
     }
+    if spec.any_time:
+        config |= {"message.timestamp.before.max.ms": _ALWAYS, "message.timestamp.after.max.ms": _ALWAYS}
     if spec.compact:  # a segment is only compacted once it is closed
         config |= {"segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.1"}
     return config

@@ -12,13 +12,12 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fluxforge.errors import FluxForgeError, LogError, LogUnavailable
 from fluxforge.log.kafka.admin import Admin
 from fluxforge.log.kafka.client import Cluster, library_log
-from fluxforge.log.protocol import Headers, Output, TopicPartition
+from fluxforge.log.protocol import Output, RecordColumns, TopicPartition
 
 QUEUE_SECONDS = 30.0
 """How long an append waits for room in the queue."""
 _BY_KEY, _NOW = -1, 0  # librdkafka's partition and timestamp where none is given
 _POLL_EVERY = 64
-_CACHED = 4096
 
 
 class Sender:
@@ -28,27 +27,45 @@ class Sender:
         self._producer, self._cluster, self._admin = producer, cluster, admin
         self._produce: Callable[..., None] = producer.produce
         self._topics: dict[str, int] = {}
-        self._headers: dict[Headers, list[tuple[str, bytes]]] = {}
 
     def send(self, output: Output) -> None:
         """Raises UnknownTopic, LogError for a record that can never be stored, LogUnavailable when no room comes."""
         topic, key, value, headers, timestamp, partition = output
-        count = self._topics.get(topic)
-        if count is None:
-            count = self._topics[topic] = self._admin.partitions(topic)
+        count = self._count(topic)
         if partition is None:
             if key is None:
                 raise LogError(f"{topic}: a record needs a key or a partition")
             partition = _BY_KEY
         elif not 0 <= partition < count:
             self._admin.check(TopicPartition(topic, partition))
-        listed = (self._headers.get(headers) or self._as_list(headers)) if headers else None
+        listed = list(headers) if headers else None
         try:
             self._produce(topic, value, key, partition, None, None, timestamp or _NOW, listed)
         except BufferError:
             self._wait_for_room(topic, value, key, partition, None, None, timestamp or _NOW, listed)
         except KafkaException as error:
             raise self._cluster.error(f"{topic}: a record of {len(value)} bytes", error) from error
+
+    def send_all(self, topic: str, records: RecordColumns) -> None:
+        """What `send` does for each, at half the cost."""
+        for partition in set(records.partitions):
+            if not 0 <= partition < self._count(topic):
+                self._admin.check(TopicPartition(topic, partition))
+        produce = self._produce
+        columns = (records.partitions, records.timestamps, records.keys, records.values, records.headers)
+        for partition, timestamp, key, value, headers in zip(*columns, strict=True):
+            try:
+                produce(topic, value, key, partition, None, None, timestamp, list(headers))
+            except BufferError:
+                self._wait_for_room(topic, value, key, partition, None, None, timestamp, list(headers))
+            except KafkaException as error:
+                raise self._cluster.error(f"{topic}: a record of {len(value)} bytes", error) from error
+
+    def _count(self, topic: str) -> int:
+        count = self._topics.get(topic)
+        if count is None:
+            count = self._topics[topic] = self._admin.partitions(topic)
+        return count
 
     def _wait_for_room(self, *record: Any) -> None:
         deadline = time.monotonic() + QUEUE_SECONDS
@@ -62,14 +79,6 @@ class Sender:
                         f"Kafka at {self._cluster.address}: {len(self._producer)} records wait to be stored",
                         hint="is the broker up?",
                     ) from None
-
-    def _as_list(self, headers: Headers) -> list[tuple[str, bytes]]:
-        known = self._headers.get(headers)
-        if known is None:
-            if len(self._headers) >= _CACHED:
-                self._headers.clear()
-            known = self._headers[headers] = list(headers)
-        return known
 
 
 class KafkaAppender:

@@ -44,7 +44,8 @@ _READER: Config = {
     "enable.partition.eof": True,  # tells where reading goes on behind a trailing control record
     "allow.auto.create.topics": False,
     "fetch.queue.backoff.ms": 20,  # the default lets a full local queue idle for a second
-    "fetch.message.max.bytes": 4 * 1024 * 1024,
+    "fetch.message.max.bytes": 512 * 1024,
+    "queued.max.messages.kbytes": 4 * 1024,  # of each partition; the default is 64 MB
     "receive.message.max.bytes": 128 * 1024 * 1024,
 }
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping, Sequence
 from itertools import groupby, islice
-from operator import lt, methodcaller
+from operator import itemgetter, lt, methodcaller
 from typing import Any, overload
 
 from confluent_kafka import Consumer, KafkaError, Message
 
-from fluxforge.log.protocol import Batch, Headers, Record, TopicPartition
+from fluxforge.log.protocol import Batch, Columns, Headers, Record, TopicPartition
 
 _PASSING = frozenset(
     {
@@ -30,6 +30,7 @@ _PASSING = frozenset(
 
 
 _topic, _partition, _offset, _value, _error = map(methodcaller, ("topic", "partition", "offset", "value", "error"))
+_timestamp, _key, _named = map(methodcaller, ("timestamp", "key", "headers"))
 
 
 def fetch(consumer: Consumer, max_records: int, timeout: float) -> list[Message]:
@@ -81,12 +82,35 @@ def batches(
     return made, errors
 
 
-class Messages(Sequence[Record]):
+class Messages(Columns):
     """Messages of one partition as records. A record is made when it is looked at: who wants columns makes none."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = messages
-        self.offsets: list[int] = list(map(_offset, messages))
+        self._offsets: list[int] = list(map(_offset, messages))
+
+    @property
+    def partitions(self) -> list[int]:
+        return [_known(self._messages[0].partition())] * len(self._messages) if self._messages else []
+
+    @property
+    def offsets(self) -> list[int]:
+        return self._offsets
+
+    @property
+    def timestamps(self) -> list[int]:
+        return list(map(itemgetter(1), map(_timestamp, self._messages)))
+
+    @property
+    def keys(self) -> list[bytes | None]:
+        return list(map(_key, self._messages))
+
+    @property
+    def headers(self) -> list[Headers]:
+        named = list(map(_named, self._messages))
+        given = [tuple(headers or ()) for headers in named] if None in named else list(map(tuple, named))
+        found = list(map(_KNOWN_HEADERS.get, given))
+        return list(map(_headers, given)) if None in found else found  # type: ignore[return-value]
 
     @property
     def values(self) -> list[bytes]:
@@ -128,7 +152,7 @@ def _record(message: Message) -> Record:
         message.timestamp()[1],
         message.key(),
         message.value() or b"",
-        _headers(headers) if headers else (),
+        _headers(tuple(headers)) if headers else (),
     )
 
 
@@ -140,9 +164,8 @@ _KNOWN_HEADERS: dict[Any, Headers] = {}
 _CACHED = 4096
 
 
-def _headers(headers: Any) -> Headers:
-    """As tuples; the same few headers come again and again, so they are shared."""
-    given = tuple(headers)
+def _headers(given: tuple[Any, ...]) -> Headers:
+    """The same few headers come again and again, so they are shared."""
     known = _KNOWN_HEADERS.get(given)
     if known is None:
         if len(_KNOWN_HEADERS) >= _CACHED:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import confluent_kafka as ck
 from confluent_kafka import KafkaError, KafkaException
 
-from fluxforge.errors import Fenced, FluxForgeError, LogError
+from fluxforge.errors import Fenced, FluxForgeError, LogError, LogUnavailable
 from fluxforge.log.kafka.admin import Admin
 from fluxforge.log.kafka.appender import Sender
 from fluxforge.log.kafka.client import Cluster
 from fluxforge.log.kafka.consumer import KafkaConsumer
 from fluxforge.log.kafka.takeover import TRY_SECONDS, mark, retry, take_over
-from fluxforge.log.protocol import Consumer, Output, TopicPartition
+from fluxforge.log.protocol import NO_OFFSETS, Consumer, Output, RecordColumns, TopicPartition
 
 COMMIT_SECONDS = 20.0
 
@@ -33,25 +33,36 @@ class KafkaTransactor:
         self._sender = Sender(self._producer, cluster, admin)
 
     def append(self, output: Output) -> None:
-        """Add a record to the open transaction."""
-        self._begin()
-        self._sender.send(output)
+        """Add a record to the open transaction. Raises Fenced, LogUnavailable."""
+        self._add(lambda: self._sender.send(output))
 
-    def commit(self, offsets: Mapping[TopicPartition, int], consumer: Consumer) -> None:
-        """Make the records and the offsets visible together. The transaction is over whatever happens."""
-        if not isinstance(consumer, KafkaConsumer):
-            raise LogError("a transaction on Kafka needs a consumer of the same log")
-        try:
-            consumer.check_held(offsets)
-        except Fenced:
-            self.abort()
-            raise
+    def extend(self, topic: str, records: RecordColumns) -> None:
+        """Add records as they were elsewhere. Raises Fenced, LogUnavailable."""
+        self._add(lambda: self._sender.send_all(topic, records))
+
+    def _add(self, send: Callable[[], None]) -> None:
         self._begin()
-        whose = mark(consumer.member, self._id)
-        native = [ck.TopicPartition(tp.topic, tp.partition, offset, whose) for tp, offset in offsets.items()]
         try:
-            if native:
-                metadata = consumer.group_metadata()
+            send()
+        except LogUnavailable:
+            self.abort()  # raises Fenced where that is why: `produce` only says that all is over
+            raise
+
+    def commit(self, offsets: Mapping[TopicPartition, int] = NO_OFFSETS, consumer: Consumer | None = None) -> None:
+        """Make the records and the offsets visible together. The transaction is over whatever happens."""
+        if consumer is not None or offsets:
+            if not isinstance(consumer, KafkaConsumer):
+                raise LogError("offsets in a transaction on Kafka need a consumer of the same log")
+            try:
+                consumer.check_held(offsets)
+            except Fenced:
+                self.abort()
+                raise
+        self._begin()
+        try:
+            if offsets and isinstance(consumer, KafkaConsumer):
+                whose, metadata = mark(consumer.member, self._id), consumer.group_metadata()
+                native = [ck.TopicPartition(tp.topic, tp.partition, offset, whose) for tp, offset in offsets.items()]
                 retry(lambda: self._producer.send_offsets_to_transaction(native, metadata, TRY_SECONDS), COMMIT_SECONDS)
             retry(lambda: self._producer.commit_transaction(TRY_SECONDS), COMMIT_SECONDS)
         except KafkaException as error:

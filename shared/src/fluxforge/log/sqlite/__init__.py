@@ -47,6 +47,18 @@ class SqliteLog:
             for spec in specs:
                 topic_rows.create(db, spec)
 
+    def delete(self, topics: Sequence[str]) -> None:
+        """Remove topics with all their records; one that is not there is no error."""
+        with self._lock, self._store.writing() as db:
+            for name in topics:
+                topic_rows.delete(db, name)
+        self._topics.forget(topics)
+
+    def topics(self) -> list[str]:
+        """The names of all topics, sorted."""
+        with self._lock, self._store.reading() as db:
+            return [name for (name,) in db.execute("SELECT name FROM topic ORDER BY name")]
+
     def partitions(self, topic: str) -> int:
         """Raises UnknownTopic."""
         return len(self._topics[topic].parts)

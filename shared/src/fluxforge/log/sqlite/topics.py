@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -56,6 +57,23 @@ def create(db: sqlite3.Connection, spec: TopicSpec) -> None:
             db.execute(f"CREATE INDEX {table}_key ON {table} (key)")
 
 
+def delete(db: sqlite3.Connection, name: str) -> None:
+    """Remove a topic, inside the caller's transaction.
+
+    The rows in `part` stay, under a name no topic has: their ids must not be given out again, because other processes
+    may remember whose they were.
+    """
+    row = db.execute("SELECT uid FROM topic WHERE name=?", (name,)).fetchone()
+    if row is None:
+        return
+    for (part,) in db.execute("SELECT id FROM part WHERE topic=?", (name,)).fetchall():
+        db.execute(f"DROP TABLE r{part}")
+        for table in ("span", "committed", "lease"):
+            db.execute(f"DELETE FROM {table} WHERE part=?", (part,))  # noqa: S608
+    db.execute("UPDATE part SET topic=?, first=0, next=0, bytes=0 WHERE topic=?", (f"deleted:{row[0]}", name))
+    db.execute("DELETE FROM topic WHERE name=?", (name,))
+
+
 class Topics:
     """A cache of topics over a connection of its own; safe to share between threads."""
 
@@ -74,6 +92,11 @@ class Topics:
 
     def part(self, tp: TopicPartition) -> int:
         return self[tp.topic].part(tp.partition)
+
+    def forget(self, names: Iterable[str]) -> None:
+        with self._lock:
+            for name in names:
+                self._cache.pop(name, None)
 
     def _load(self, name: str) -> Topic:
         with self._store.reading() as db:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
+from fluxforge.errors import UnknownTopic
 from fluxforge.log.sqlite.topics import Row
 
 SPAN_RECORDS = 1000
@@ -21,9 +22,12 @@ _MANY = ",".join([_ONE] * ROWS_PER_INSERT)
 def append(db: sqlite3.Connection, rows: Mapping[int, Sequence[Row]], now_ms: int) -> None:
     """Append `rows`, by part, in order; a row without a timestamp gets `now_ms`."""
     for part, part_rows in rows.items():
-        next_offset, retention_ms, compact = db.execute(
+        found = db.execute(
             "SELECT next, retention_ms, compact FROM part JOIN topic ON name=topic WHERE id=?", (part,)
         ).fetchone()
+        if found is None:
+            raise UnknownTopic("a topic that is written to has been deleted", hint="start the writer again")
+        next_offset, retention_ms, compact = found
         stored = [
             (offset, now_ms if ts is None else ts, key, value, headers)
             for offset, (ts, key, value, headers) in enumerate(part_rows, next_offset)
