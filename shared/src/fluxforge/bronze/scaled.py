@@ -7,6 +7,7 @@ no k up to 12 gives back every bit, the scale is null from there on and the doub
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,8 @@ INTEGERS: Final = tuple(name for names in SIDES.values() for name in names)
 MOST_DIGITS = 12
 SAMPLE = 2_000
 _EXACT = 2.0**53
+_BLOCK = 16_384
+"""Values at once: what lies between stays in the cache."""
 _POWERS = np.array([10.0**k for k in range(MOST_DIGITS + 1)])
 
 
@@ -47,19 +50,20 @@ class Scaler:
         for scale, names in SIDES.items():
             lists = [columns[name].combine_chunks() for name in names]
             counts = [np.diff(np.asarray(each.offsets)) for each in lists]
-            values = np.concatenate([np.asarray(each.flatten()) for each in lists])
-            owners = np.concatenate([np.repeat(of_rows, count) for count in counts])
+            doubles = [np.asarray(each.flatten()) for each in lists]
             digits = np.array([self._digits.get((scale, *symbol), 0) for symbol in symbols], np.int64)
-            few = slice(None, None, 1 + len(values) // SAMPLE)
-            _to_integers(values[few], owners[few], digits)  # finds nearly all digits on a few values
-            integers = _to_integers(values, owners, digits)
-            self._digits |= {(scale, *symbol): k for symbol, k in zip(symbols, digits.tolist(), strict=True)}
+            integers = _known_digits(doubles, counts, digits[of_rows])
+            if integers is None:
+                values = np.concatenate(doubles)
+                owners = np.concatenate([np.repeat(of_rows, count) for count in counts])
+                few = slice(None, None, 1 + len(values) // SAMPLE)
+                _to_integers(values[few], owners[few], digits)  # finds nearly all digits on a few values
+                integers = np.split(_to_integers(values, owners, digits), [len(doubles[0])])
+                self._digits |= {(scale, *symbol): k for symbol, k in zip(symbols, digits.tolist(), strict=True)}
             scales = digits[of_rows]
             whole = scales >= 0
             columns[scale] = pa.array(scales.astype(np.int8), mask=~whole)
-            for name, each, count, mine in zip(
-                names, lists, counts, np.split(integers, [int(counts[0].sum())]), strict=True
-            ):
+            for name, each, count, mine in zip(names, lists, counts, integers, strict=True):
                 columns[name], columns[f"{name}_double"] = _either(each, mine, count, whole)
         return pa.table([columns[name] for name in self.schema.names], schema=self.schema)
 
@@ -97,6 +101,30 @@ def _symbols(table: pa.Table) -> tuple[list[tuple[str, str]], NDArray[np.int64]]
         tuple(str(w.dictionary[int(c)]) for w, c in zip(words, divmod(code, inner), strict=True)) for code in distinct
     ]
     return named, of_rows.astype(np.int64)  # type: ignore[return-value]
+
+
+def _known_digits(
+    sides: Sequence[NDArray[np.float64]], counts: Sequence[NDArray[np.int32]], digits: NDArray[np.int64]
+) -> list[NDArray[np.int64]] | None:
+    """The values of each side times 10^digits of their rows; None where one would not come back bit for bit."""
+    if (digits < 0).any():
+        return None
+    found = []
+    for values, count in zip(sides, counts, strict=True):
+        powers = np.repeat(_POWERS[digits], count)
+        integers = np.empty(len(values), np.int64)
+        for start in range(0, len(values), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            with np.errstate(over="ignore", invalid="ignore"):
+                nearest = np.rint(values[block] * powers[block])
+                integers[block] = nearest
+                back = integers[block] / powers[block]
+            if not (
+                np.array_equal(back.view(np.int64), values[block].view(np.int64)) and np.abs(nearest).max() < _EXACT
+            ):
+                return None
+        found.append(integers)
+    return found
 
 
 def _to_integers(
