@@ -16,6 +16,7 @@ from fluxforge_cli import (
     configuration,
     coverage,
     demo,
+    diff_lake,
     exchanges,
     features,
     history,
@@ -67,6 +68,7 @@ app.command("coverage")(coverage.coverage)
 app.command("ls")(ls.ls)
 app.command("describe")(ls.describe)
 app.command("query")(query.query)
+app.command("diff-lake")(diff_lake.diff_lake)
 app.command("validate")(validate.validate)
 app.command("migrate")(migrate.migrate)
 app.command("sync")(sync.sync)

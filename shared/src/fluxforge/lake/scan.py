@@ -88,16 +88,8 @@ def select(
     source: str | None = None,
 ) -> Selection:
     """As of `scan`."""
-    if table not in FOLDERS:
-        raise StorageError(f"there is no table {table!r}", hint=f"one of {', '.join(FOLDERS)}")
     tree = lake_tree(root)
-    first, last = time_ns(start), time_ns(end)
-    wanted = {
-        "exchange": exchange,
-        "symbol": None if symbol is None else hive_symbol(symbol),
-        "duration": None if duration is None else str(duration),
-    }
-    found = files_at(tree, (one for one in committed(tree, table, source) if _matches(one.file, wanted, first, last)))
+    found = matching(root, table, exchange, symbol, start, end, duration, source)
     if not found:
         raise StorageError(
             f"{tree.storage.name('')}: no committed {table} rows match",
@@ -106,7 +98,29 @@ def select(
     names = ("exchange", "symbol", "date", *(("duration",) if table == "bars" else ()))
     inside = schema_of(tree, found)
     schema = pa.schema([*(f for f in inside if f.name not in names), *(HIVE_SCHEMA.field(name) for name in names)])
-    return Selection(tree, found, schema, names, first, last)
+    return Selection(tree, found, schema, names, time_ns(start), time_ns(end))
+
+
+def matching(
+    root: Root,
+    table: str,
+    exchange: str | None = None,
+    symbol: str | None = None,
+    start: Time | None = None,
+    end: Time | None = None,
+    duration: int | None = None,
+    source: str | None = None,
+) -> list[At]:
+    """The committed files that can hold such rows, perhaps none. Raises StorageError for a table there is not."""
+    if table not in FOLDERS:
+        raise StorageError(f"there is no table {table!r}", hint=f"one of {', '.join(FOLDERS)}")
+    tree, first, last = lake_tree(root), time_ns(start), time_ns(end)
+    wanted = {
+        "exchange": exchange,
+        "symbol": None if symbol is None else hive_symbol(symbol),
+        "duration": None if duration is None else str(duration),
+    }
+    return files_at(tree, (one for one in committed(tree, table, source) if _matches(one.file, wanted, first, last)))
 
 
 def committed(tree: Tree, table: str, source: str | None = None) -> Iterator[Found]:
