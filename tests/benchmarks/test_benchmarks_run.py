@@ -30,6 +30,7 @@ def test_each_has_a_name() -> None:
         "collector_scale",
         "compact",
         "engine",
+        "etl",
         "kernel",
         "latency",
         "replay",

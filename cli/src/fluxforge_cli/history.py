@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fluxforge.errors import SegmentError
+from fluxforge.errors import ConfigError, SegmentError
 from fluxforge.settings import Settings, load
 from fluxforge_cli.configuration import ConfigOption, DataOption, root_of
 from fluxforge_cli.console import console, print_json
 
 if TYPE_CHECKING:
+    from fluxforge.etl import Window
     from fluxforge_cli.importer import Landed
 
 JsonOption = Annotated[bool, typer.Option("--json", help="End with one line of JSON.")]
@@ -67,17 +68,30 @@ def etl(
         str | None,
         typer.Option("--output", help="Its processed/ gets the lake; the data folder by default.", metavar="FOLDER"),
     ] = None,
-    mode: Annotated[Literal["all"], typer.Option("--mode", help="Which part of Bronze.")] = "all",
+    mode: Annotated[
+        Literal["all", "date", "range"],
+        typer.Option("--mode", help="Which days of Bronze, UTC, by capture: all, --date, or --from to --to."),
+    ] = "all",
+    date: Annotated[str | None, typer.Option("--date", help="The day of --mode date.", metavar="DAY")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="First day of --mode range.", metavar="DAY")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Its last day, included.", metavar="DAY")] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that share the partitions and files, market by market.")
+    ] = 1,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Go on past a segment that cannot be read, naming it.")
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make features, bars, trades and tickers from Bronze. A second run writes only what is new."""
+    """Make features, bars, trades and tickers from Bronze. A second run writes only what is new.
+
+    Days go on for a minute into the next, whose events close their last bars, and must continue what the lake holds.
+    """
     from fluxforge import etl as batch  # noqa: PLC0415  the kernels' compiler takes a second to import
     from fluxforge.bronze.read import stop  # noqa: PLC0415
 
+    window = _window(mode, date, start, end)
     settings = load(config)
     root = root_of(settings, data_dir, "bronze")
     target = root_of(settings, data_dir, "lake") if output is None else settings.storage.output.elsewhere(output)
@@ -92,10 +106,11 @@ def etl(
         result = batch.run(
             root,
             target,
-            mode,
+            window,
             features=settings.feature_config(),
             bars=settings.bar_config(),
             tables=tables(settings),
+            workers=workers,
             on_error=skip if skip_unreadable else stop,
             progress=lambda done, of: progress.update(task, completed=done, total=of),
         )
@@ -117,6 +132,22 @@ def tables(settings: Settings) -> list[str]:
     channels = settings.etl.channels
     made = ["hf", "bars"] if channels.orderbook.enabled else []
     return made + [name for name in ("trades", "ticker") if getattr(channels, name).enabled]
+
+
+def _window(mode: str, date: str | None, start: str | None, end: str | None) -> Window:
+    from fluxforge.etl.window import ALL, Window  # noqa: PLC0415
+
+    given = {name for name, day in (("--date", date), ("--from", start), ("--to", end)) if day is not None}
+    wanted = {"all": set(), "date": {"--date"}, "range": {"--from", "--to"}}[mode]
+    if given != wanted:
+        takes, got = (" and ".join(sorted(names)) for names in (wanted, given))
+        raise ConfigError(
+            f"--mode {mode} takes {takes or 'no day'}, not {got or 'none'}",
+            hint="--mode date --date DAY, or --mode range --from DAY --to DAY",
+        )
+    if date is not None:
+        return Window.of_days(date, date)
+    return ALL if start is None or end is None else Window.of_days(start, end)
 
 
 def _progress() -> Progress:

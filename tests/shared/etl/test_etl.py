@@ -19,8 +19,8 @@ from fluxforge import bronze, codec, etl, rows
 from fluxforge.bronze import BronzeWriter, RawFormat
 from fluxforge.bronze.compaction import LAYOUT
 from fluxforge.errors import ConfigError, SegmentError, StorageError
-from fluxforge.etl import job
-from fluxforge.files import Chain, ChainId, chains, commits
+from fluxforge.etl import Window, task
+from fluxforge.files import Chain, ChainId, Gap, chains, commits
 from fluxforge.files.compact import compact
 from fluxforge.files.runs import Options
 from fluxforge.kernels.config import BarConfig, FeatureConfig
@@ -28,10 +28,12 @@ from fluxforge.lake import LakeWriter, lake_tree, scan
 from fluxforge.log import Record
 from fluxforge.processor.compute import Compute
 from fluxforge.processor.decode import Run
+from fluxforge.replay import Replay
 from fluxforge.topics import Topics
 from fluxforge.validate import validate
 from fluxforge_cli.importer import land
 from fluxforge_cli.importer.ccxt_ndjson import parse
+from shared.replay import market
 
 T0 = 1_700_000_000
 MS = 1_000_000
@@ -150,11 +152,11 @@ def test_files_that_overlap_are_interleaved_by_capture_time(tmp_path: Path, whol
     same(lake(split), lake(whole))
 
 
-@pytest.mark.parametrize("held_bytes", [job.HELD_BYTES, 0])
+@pytest.mark.parametrize("held_bytes", [task.HELD_BYTES, 0])
 def test_events_that_belong_before_what_is_stored_are_refused(
     tmp_path: Path, held_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "HELD_BYTES", held_bytes)
+    monkeypatch.setattr(task, "HELD_BYTES", held_bytes)
     data = tmp_path / "data"
     bring(data, "later", history(1, 60, 30))
     run(data)
@@ -168,11 +170,11 @@ def test_events_that_belong_before_what_is_stored_are_refused(
     assert lake(fresh)["hf"].num_rows > stored["hf"].num_rows
 
 
-@pytest.mark.parametrize("held_bytes", [job.HELD_BYTES, 0])
+@pytest.mark.parametrize("held_bytes", [task.HELD_BYTES, 0])
 def test_a_file_of_other_symbols_may_come_at_any_time(
     tmp_path: Path, held_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "HELD_BYTES", held_bytes)
+    monkeypatch.setattr(task, "HELD_BYTES", held_bytes)
     data = tmp_path / "data"
     bring(data, "later", history(1, 60, 30, ("A/B",)))
     run(data)
@@ -184,7 +186,7 @@ def test_a_file_of_other_symbols_may_come_at_any_time(
 
 
 def test_a_run_that_was_cut_off_goes_on(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "COMMIT_BYTES", 1)
+    monkeypatch.setattr(task, "COMMIT_BYTES", 1)
     lines = history(1, 0, 90)
     data = tmp_path / "data"
     for at in range(0, len(lines), 120):
@@ -204,24 +206,17 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path: Path, whole: Path, monkeypatch
     same(lake(data), lake(whole))
 
 
-@pytest.mark.parametrize("raw_format", ["parquet", "ndjson"])
-def test_rows_are_those_of_the_live_processors(tmp_path: Path, raw_format: RawFormat) -> None:
-    """A raw partition to Bronze and on to the lake, and the same records through both services to the lake."""
-    events = []
-    for line in history(3, 0, 60):
-        events += parse(line, "f")[0]
-    records = [
+def recorded(seed: int, seconds: int) -> list[Record]:
+    """The history as a raw partition's records, with holes between their offsets."""
+    events = [event for line in history(seed, 0, seconds) for event in parse(line, "f")[0]]
+    return [
         Record(2, 7 * i, e.capture_ts // MS, e.key.encode(), codec.encode(e), codec.headers(e))
         for i, e in enumerate(events)
     ]
-    batch, live = tmp_path / "batch", tmp_path / "live"
-    chain = ChainId("cluster", "market.raw", 2)
-    with closing(Chain.open(bronze.tree(batch), chain, first=0)) as open_chain:
-        writer = BronzeWriter(open_chain, raw_format)
-        for at in range(0, len(records), 50):
-            writer.append(records[at : at + 50])
-            writer.commit(records[at : at + 50][-1].offset + 1)
-    run(batch)
+
+
+def live_lake(root: Path, records: Sequence[Record]) -> None:
+    """A lake of what both services make of the records."""
     topics = Topics()
     tables = {
         topics.features: rows.hf_table(FEATURES),
@@ -237,9 +232,30 @@ def test_rows_are_those_of_the_live_processors(tmp_path: Path, raw_format: RawFo
                 if output.topic in tables:
                     found[output.topic].append(rows.decode(output.value))
     for topic, table in tables.items():
-        with LakeWriter.open(lake_tree(live), table, ChainId("cluster", topic, 2), first=0) as lake_writer:
+        with LakeWriter.open(lake_tree(root), table, ChainId("cluster", topic, 2), first=0) as lake_writer:
             lake_writer.add(found[topic])
             lake_writer.commit(len(found[topic]))
+
+
+def store(data: Path, records: Sequence[Record], raw_format: RawFormat) -> None:
+    """The records as Bronze, in batches of 50."""
+    with closing(Chain.open(bronze.tree(data), ChainId("cluster", "market.raw", 2), first=0)) as chain:
+        if records[0].offset > chain.next_offset:
+            chain.commit(records[0].offset, gap=Gap(chain.next_offset, records[0].offset))
+        writer = BronzeWriter(chain, raw_format)
+        for at in range(0, len(records), 50):
+            writer.append(records[at : at + 50])
+            writer.commit(records[at : at + 50][-1].offset + 1)
+
+
+@pytest.mark.parametrize("raw_format", ["parquet", "ndjson"])
+def test_rows_are_those_of_the_live_processors(tmp_path: Path, raw_format: RawFormat) -> None:
+    """A raw partition to Bronze and on to the lake, and the same records through both services to the lake."""
+    records = recorded(3, 60)
+    batch, live = tmp_path / "batch", tmp_path / "live"
+    store(batch, records, raw_format)
+    run(batch)
+    live_lake(live, records)
     for table in etl.TABLES:
         ours, theirs = (scan(root, table).to_table() for root in (batch, live))
         order = [
@@ -249,6 +265,27 @@ def test_rows_are_those_of_the_live_processors(tmp_path: Path, raw_format: RawFo
         ]
         assert ours.num_rows > 0
         assert ours.sort_by(order).equals(theirs.sort_by(order)), table
+
+
+@pytest.mark.parametrize("raw_format", ["parquet", "ndjson"])
+def test_a_recorded_gap_is_seen_as_in_a_replay(tmp_path: Path, raw_format: RawFormat) -> None:
+    """Bronze lacks its beginning and a part in the middle, behind which one symbol comes late."""
+    records = recorded(4, 120)
+    first, last = records[30:220], [one for one in records[270:330] if b"C/D" not in (one.key or b"")] + records[330:]
+    batch, live, deaf = tmp_path / "batch", tmp_path / "live", tmp_path / "deaf"
+    store(batch, first, raw_format)
+    store(batch, last, raw_format)
+    run(batch)
+    with closing(market.sqlite(tmp_path)) as log:
+        with Replay(log, bronze.tree(batch), "again") as again:
+            assert again.run()
+        replayed = market.read(log, again.state.target)[2]
+    assert len(replayed) == len(first) + len(last) + 2
+    live_lake(live, replayed)
+    same(lake(batch), lake(live))
+    live_lake(deaf, [*first, *last])
+    assert not lake(deaf)["hf"].equals(lake(live)["hf"])
+    assert not lake(deaf)["bars"].equals(lake(live)["bars"])
 
 
 def test_information_bars_lie_beside_the_time_bars(whole: Path) -> None:
@@ -268,8 +305,6 @@ def test_what_must_not_mix_is_refused(tmp_path: Path, whole: Path) -> None:
         writer.commit(5)
     with pytest.raises(StorageError, match=r"live pipeline.*--output"):
         run(whole, live)
-    with pytest.raises(ConfigError, match="mode 'date'"):
-        run(whole, mode="date")
     with pytest.raises(ConfigError, match="no table quotes"):
         run(whole, tables=["hf", "quotes"])
     with pytest.raises(StorageError, match="no committed Bronze"):
@@ -328,3 +363,77 @@ def test_rows_over_compacted_segments_are_the_same(tmp_path: Path, begun: bool) 
     assert compact(bronze.tree(compacted), LAYOUT, Options(grace_s=0.0)).records_after == 1
     assert run(compacted) == etl.Result()
     same(lake(compacted), lake(plain))
+
+
+class TestDays:
+    """Three days, a few minutes each around midnight, over two chains that overlap."""
+
+    DAYS = ("2023-11-14", "2023-11-15", "2023-11-16")
+    MIDNIGHT = 1_700_006_400 - T0
+    """From T0 to the first midnight, s."""
+
+    @pytest.fixture
+    def days(self, tmp_path: Path) -> Path:
+        data = tmp_path / "days"
+        starts = [self.MIDNIGHT + 86_400 * n - 60 for n in range(3)]
+        for name, symbols in (("one", ("A/B",)), ("two", ("A/B", "C/D"))):
+            lines = [line for n, start in enumerate(starts) for line in history(n + len(name), start, 180, symbols)]
+            bring(data, name, [line.replace(b'"x"', b'"%s"' % name.encode()) for line in lines])
+        run(data, tmp_path / "every")
+        return data
+
+    def test_day_by_day_is_all_at_once(self, days: Path, tmp_path: Path) -> None:
+        every, single = tmp_path / "every", tmp_path / "single"
+        stored = dict.fromkeys(etl.TABLES, 0)
+        for day in self.DAYS:
+            window = Window.of_days(day, day)
+            made = run(days, single, window=window)
+            assert all(made.rows[table] > 0 for table in etl.TABLES)
+            for table in etl.TABLES:
+                stored[table] += made.rows[table]
+                rows_of = [scan(root, table).to_table() for root in (single, every)]
+                assert rows_of[0].num_rows == stored[table]
+                complete = pc.less(rows_of[1]["date"].cast(pa.string()), pa.scalar(day))
+                assert rows_of[1].filter(complete).num_rows <= stored[table]
+            last = scan(single, "bars", duration=60).to_table()
+            assert window.until is not None
+            assert last["timestamp"].cast(pa.int64()).to_numpy().max() < window.until
+            assert run(days, single, window=window).rows == {}
+        assert run(days, single).rows["hf"] > 0, "what lies behind the last day's tail"
+        same(lake(single), lake(every))
+
+    def test_a_range_gives_the_rows_of_its_days(self, days: Path, tmp_path: Path) -> None:
+        """Whole days of them, the bars included that close behind midnight."""
+        run(days, tmp_path / "range", window=Window.of_days(self.DAYS[1], self.DAYS[1]))
+        for table in etl.TABLES:
+            ours, theirs = (
+                scan(tmp_path / root, table).to_table().drop(["source_partition"]) for root in ("range", "every")
+            )
+            wanted = [found.filter(pc.equal(found["date"].cast(pa.string()), self.DAYS[1])) for found in (ours, theirs)]
+            by = [
+                (n, "ascending")
+                for n in ("exchange", "source_offset", "symbol", "duration", "bar_type", "timestamp", "id")
+                if n in ours.column_names
+            ]
+            assert wanted[0].num_rows > 0
+            assert wanted[0].sort_by(by).equals(wanted[1].sort_by(by)), table
+
+    def test_days_that_do_not_continue_the_lake_are_refused(self, days: Path, tmp_path: Path) -> None:
+        output = tmp_path / "single"
+        run(days, output, window=Window.of_days(self.DAYS[1], self.DAYS[1]))
+        stored = lake(output)
+        with pytest.raises(StorageError, match=r"the lake begins at offset.*fresh --output"):
+            run(days, output)
+        with pytest.raises(StorageError, match="the lake begins at offset"):
+            run(days, output, window=Window.of_days(self.DAYS[0], self.DAYS[2]))
+        fresh = tmp_path / "fresh"
+        run(days, fresh, window=Window.of_days(self.DAYS[0], self.DAYS[0]))
+        with pytest.raises(StorageError, match=r"the lake ends at offset.*days between"):
+            run(days, fresh, window=Window.of_days("2023-11-17", "2023-11-17"))
+        same(lake(output), stored)
+
+    def test_a_range_that_is_none(self) -> None:
+        with pytest.raises(ConfigError, match="before it begins"):
+            Window.of_days("2023-11-15", "2023-11-14")
+        with pytest.raises(ConfigError, match="'yesterday' is no day"):
+            Window.of_days("yesterday", "2023-11-14")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from fluxforge.etl.job import TABLES, Result, run
+from fluxforge.etl.job import TABLES, run
+from fluxforge.etl.task import Result
+from fluxforge.etl.window import ALL, Window
 
-__all__ = ["TABLES", "Result", "run"]
+__all__ = ["ALL", "TABLES", "Result", "Window", "run"]

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from fluxforge.batch import EventBatch
 from fluxforge.bronze import BronzeBatch
 from fluxforge.events import AnyEvent
+from fluxforge.rows import Market
 
 
 class Piece(NamedTuple):
@@ -42,6 +44,7 @@ class Merged(NamedTuple):
     """A kernel batch over several chains, and the way back.
 
     batch   events in merged order
+    keys    per event, when it counts as captured, ns
     chain   per event, the index of its chain
     pieces  where they come from
     piece   per event, which of the pieces
@@ -49,6 +52,7 @@ class Merged(NamedTuple):
     """
 
     batch: EventBatch
+    keys: NDArray[np.int64]
     chain: NDArray[np.int64]
     pieces: Sequence[Piece]
     piece: NDArray[np.int64]
@@ -63,11 +67,39 @@ class Merged(NamedTuple):
                 found[i] = event
         return [event for event in found if event is not None]
 
-    def sources(self, at: NDArray[np.int64]) -> list[str]:
-        """The `source` of the events at these positions; a table of Bronze holds one source's."""
-        names = [[str(table["source"][0].as_py()) for table in piece.bronze.tables] for piece in self.pieces]
-        pairs = zip(self.piece[at].tolist(), self.place[at].tolist(), strict=True)
-        return [names[piece][self.pieces[piece].bronze.table[place]] for piece, place in pairs]
+    def column(self, at: NDArray[np.int64], name: str) -> list[str]:
+        """A column of words of the events at these positions, whose tables must have it."""
+        found = np.empty(len(at), object)
+        for where, table, rows in self._rows(at):
+            found[where] = table[name].take(pa.array(rows)).to_pylist()
+        words: list[str] = found.tolist()
+        return words
+
+    def markets(self, at: NDArray[np.int64], key: Callable[[int], str]) -> list[Market]:
+        """The market of the events at these positions; `key` gives a slot's. A table of Bronze holds one source's."""
+        found = np.empty(len(at), object)
+        slots = self.batch.events["slot"][at]
+        for where, table, _ in self._rows(at):
+            source = str(table["source"][0].as_py())
+            distinct, back = np.unique(slots[where], return_inverse=True)
+            made = np.empty(len(distinct), object)
+            for i, slot in enumerate(distinct.tolist()):
+                exchange, _, symbol = key(slot).partition("|")
+                made[i] = Market(exchange, symbol, source)
+            found[where] = made[back]
+        markets: list[Market] = found.tolist()
+        return markets
+
+    def _rows(self, at: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], pa.Table, NDArray[np.int64]]]:
+        """Table by table: which of the positions lie in it, and in which of its rows."""
+        pieces, places = self.piece[at], self.place[at]
+        for which in np.unique(pieces).tolist():
+            bronze = self.pieces[which].bronze
+            mine = np.flatnonzero(pieces == which)
+            tables, rows = bronze.table[places[mine]], bronze.row[places[mine]]
+            for table in np.unique(tables).tolist():
+                within = tables == table
+                yield mine[within], bronze.tables[table], rows[within]
 
 
 class Feed:
@@ -149,4 +181,4 @@ def _merged(parts: Sequence[tuple[Piece, int, int]]) -> Merged:
         np.concatenate([events for events, _ in found])[order], np.concatenate([levels for _, levels in found])
     )
     chain = np.repeat([piece.chain for piece, _, _ in parts], counts)
-    return Merged(batch, chain[order], [piece for piece, _, _ in parts], which[order], places[order])
+    return Merged(batch, keys[order], chain[order], [piece for piece, _, _ in parts], which[order], places[order])

@@ -26,14 +26,19 @@ def lake_chain(bronze: ChainId, table: Table) -> ChainId:
 
 
 class Output:
-    """The rows of one Bronze chain and table; opened for writing only when there is something new, never if `dry`."""
+    """The rows of one Bronze chain and table; opened for writing only when there is something new, never if `dry`.
+
+    Rows that are not stored yet are taken between `begin` and `stop`; none before it has begun.
+    """
 
     def __init__(
-        self, tree: Tree, bronze: ChainId, first: int, end: int, table: Table, config_hash: str, *, dry: bool = False
+        self, tree: Tree, bronze: ChainId, end: int, table: Table, config_hash: str, *, dry: bool = False
     ) -> None:
         self.table = table
-        self._tree, self._chain, self._first, self._end = tree, lake_chain(bronze, table), first, end
+        self._tree, self._chain, self._end = tree, lake_chain(bronze, table), end
         self._config_hash, self._dry = config_hash, dry
+        self._first: int | None = None
+        self._stop: int | None = None
         stored = records(tree, self._chain)
         self._batches = [batch for record in stored for batch in batches(record)]
         self._checked = 0
@@ -42,12 +47,35 @@ class Output:
         for record in stored:
             self._check_config(record)
 
+    def begin(self, first: int, before: int) -> None:
+        """The first offset that is wanted; events end at `before` ahead of it.
+
+        Raises StorageError where it does not continue what is stored: rows of the chain would be missing between.
+        """
+        if self._batches and self._batches[0].start > first:
+            raise StorageError(
+                f"{self._chain}: the lake begins at offset {self._batches[0].start}, what is asked for at {first}",
+                hint="rows are added at the end only; take a fresh --output for earlier days",
+            )
+        if self._batches and self._batches[-1].next_offset < before:
+            raise StorageError(
+                f"{self._chain}: the lake ends at offset {self._batches[-1].next_offset}, what is asked for begins at "
+                f"{first}",
+                hint="ask for the days between too (--mode range or all), or take a fresh --output",
+            )
+        self._first = first
+
+    def stop(self, offset: int) -> None:
+        """Nothing new from this offset on is wanted; the first call counts."""
+        if self._stop is None:
+            self._stop = offset
+
     @property
     def next_offset(self) -> int:
         """First offset of the chain whose rows are not committed."""
         if self._writer is not None:
             return self._writer.next_offset
-        return self._batches[-1].next_offset if self._batches else self._first
+        return self._batches[-1].next_offset if self._batches else self._first or 0
 
     @property
     def complete(self) -> bool:
@@ -60,11 +88,17 @@ class Output:
 
     def add(self, rows: pa.Table, markets: Sequence[Market]) -> None:
         """Rows in the chain's order."""
-        known = int(np.searchsorted(rows["source_offset"].to_numpy(), self.next_offset))
-        if known:
-            self._again.append(rows.slice(0, known))
-        if known < rows.num_rows and not self._dry:
-            self._open().add_table(rows.slice(known), markets[known:])
+        offsets = rows["source_offset"].to_numpy()
+        if self._batches:
+            start, known = np.searchsorted(offsets, (self._batches[0].start, self._batches[-1].next_offset)).tolist()
+            if known > start:
+                self._again.append(rows.slice(start, known - start))
+        if self._first is None or self._dry:
+            return
+        new = int(np.searchsorted(offsets, max(self._first, self.next_offset)))
+        end = len(offsets) if self._stop is None else int(np.searchsorted(offsets, self._stop))
+        if new < end:
+            self._open(self._first).add_table(rows.slice(new, end - new), markets[new:end])
 
     @property
     def verified(self) -> bool:
@@ -86,9 +120,11 @@ class Output:
 
     def commit(self, next_offset: int) -> Commit | None:
         """Store what is new of the events below `next_offset`; None where nothing is."""
-        if next_offset <= self.next_offset:
+        if self._stop is not None:
+            next_offset = min(next_offset, self._stop)
+        if self._first is None or next_offset <= self.next_offset:
             return None
-        writer = self._open()
+        writer = self._open(self._first)
         return writer.commit(next_offset, {"row_hash": row_hash(writer.waiting().select(self.table.schema.names))})
 
     def close(self) -> None:
@@ -97,13 +133,13 @@ class Output:
             self._writer.close()
             self._writer = None
 
-    def _open(self) -> LakeWriter:
+    def _open(self, first: int) -> LakeWriter:
         if self._writer is None:
             self._writer = LakeWriter.open(
                 self._tree,
                 self.table,
                 self._chain,
-                first=self._first,
+                first=first,
                 end=self._end,
                 config_hash=self._config_hash,
                 road="etl",

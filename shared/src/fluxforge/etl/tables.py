@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fluxforge import rows
 from fluxforge.etl.merge import Merged
-from fluxforge.events import Kind, Ticker, Trade
+from fluxforge.events import Kind, Ticker
 from fluxforge.kernels import layout
 from fluxforge.kernels.bars import BarKernel
 from fluxforge.kernels.config import BarConfig, FeatureConfig
@@ -71,8 +71,7 @@ class Maker:
                 yield self._made(merged, "hf", rows.hf_columns(self._config, out, batch, 0), out.rows["event"])
             if "trades" in self._wanted:
                 quotes = rows.quotes_of(out, batch, Kind.TRADE)
-                trades = [event for event in merged.decoded(quotes["event"]) if isinstance(event, Trade)]
-                ids = [trade.id for trade in trades]
+                ids = merged.column(quotes["event"], "id")
                 yield self._made(merged, "trades", rows.trade_columns(quotes, batch, ids, 0), quotes["event"])
             if "ticker" in self._wanted:
                 quotes = rows.quotes_of(out, batch, Kind.TICKER)
@@ -86,10 +85,5 @@ class Maker:
     def _made(self, merged: Merged, name: str, columns: Columns, event: NDArray[np.int64]) -> Made:
         table = self._by_name[name]
         columns["source_partition"] = self._partitions[merged.chain[event]]
-        slots = merged.batch.events["slot"][event].tolist()
-        keys = (self._features.arena.key(slot).partition("|") for slot in slots)
-        sources = merged.sources(event)
-        markets = [
-            Market(exchange, symbol, source) for (exchange, _, symbol), source in zip(keys, sources, strict=True)
-        ]
+        markets = merged.markets(event, self._features.arena.key)
         return Made(table, rows.to_arrow(table, columns), event, markets)

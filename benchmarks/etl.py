@@ -1,0 +1,77 @@
+"""A batch run over Bronze beside its kernels alone, and two processes beside one.
+
+The kernels' side has all batches in memory. CPU is user + system of the whole process from the first event read (or
+kernel call) on; the job's includes reading, decoding, Arrow rows, Parquet and commits. Two processes are compared with
+one by wall time, in interleaved rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.replay import LAPS, LONG, make
+
+from benchmarks import history, report
+
+ROUNDS = 3
+SIDES = {"kernel": "both kernels alone, batches in memory", "1": "etl, one process", "2": "etl, two processes"}
+
+
+def run() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(prefix="fluxforge-bench-") as scratch:
+        short, long, output = (Path(scratch) / name for name in ("short", "long", "out"))
+        count = make(short, LAPS)
+        make(long, LAPS * LONG)
+        found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+        for _ in range(ROUNDS):
+            for side, answers in found.items():
+                answers.append(side_of(side, long, output))
+        memory = [side_of("1", root, output)["rss"] for root in (short, long)]
+    events = int(found["1"][0]["events"])
+    micros = {side: _median(answers, "cpu") / events * 1e6 for side, answers in found.items()}
+    walls = {side: _median(answers, "wall") for side, answers in found.items()}
+    rows: list[Sequence[object]] = [
+        (name, None if side == "2" else micros[side], f"{events / walls[side]:,.0f}", walls["1"] / walls[side])
+        for side, name in SIDES.items()
+    ]
+    title = f"{events} events of {history.load().source}, 4 partitions, 4 markets"
+    report.table(title, ("", "CPU µs/event", "events/s", "× one process, wall"), rows)
+    report.table(
+        "Memory of one process, MB resident at most",
+        ("", "MB"),
+        [(f"{count} events", memory[0]), (f"{events} events", memory[1])],
+    )
+    report.result(
+        "etl",
+        {
+            "kernel_ratio": micros["1"] / micros["kernel"],
+            "two_worker_speedup": walls["1"] / walls["2"],
+            "us_per_event": micros["1"],
+            "kernel_us_per_event": micros["kernel"],
+            "events_s_per_core": 1e6 / micros["1"],
+            "memory_ratio": memory[1] / memory[0],
+            "mb": memory[1],
+        },
+    )
+
+
+def side_of(side: str, root: Path, output: Path) -> dict[str, float]:
+    """One side in a process of its own, its lake thrown away."""
+    command = [sys.executable, "-m", "benchmarks.etl_side", side, str(root), str(output)]
+    done = subprocess.run(command, cwd=history.REPOSITORY, capture_output=True, text=True, check=True, timeout=900)
+    shutil.rmtree(output, ignore_errors=True)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _median(answers: Sequence[dict[str, float]], name: str) -> float:
+    return statistics.median(answer[name] for answer in answers)

@@ -1,0 +1,58 @@
+"""A Bronze chain as kernel batches, with the Resets of `fluxforge.replay.gaps` behind what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fluxforge import bronze
+from fluxforge.batch import INCOMPLETE, EventBatch
+from fluxforge.bronze import BronzeBatch
+from fluxforge.bronze.batches import Slots, build
+from fluxforge.bronze.read import OnError
+from fluxforge.events import Kind
+from fluxforge.files import ChainId, Tree
+
+_OF_THE_KEY = ["slot", "offset", "ts", "capture_ts", "skew", "collector", "levels"]
+"""What a Reset takes from the event it stands before."""
+
+
+def read_batches(tree: Tree, chain: ChainId, slots: Slots, *, on_error: OnError) -> Iterator[BronzeBatch]:
+    """All of the chain; behind offsets that are in no segment, each key begins with a Reset.
+
+    A gap before the first event parts nothing.
+    """
+    told: set[int] | None = None
+    begun = False
+
+    def behind(_first: int, _next: int) -> None:
+        nonlocal told
+        if begun:
+            told = set()
+
+    for tables in bronze.read_tables(tree, chain, on_gap=behind, on_error=on_error):
+        batch = build(tables, slots)
+        if len(batch.batch.events):
+            begun = True
+            yield batch if told is None else with_resets(batch, told)
+
+
+def with_resets(found: BronzeBatch, told: set[int]) -> BronzeBatch:
+    """The batch with a Reset before the first event of each slot that is not yet in `told`, which grows."""
+    events = found.batch.events
+    slots, first = np.unique(events["slot"], return_index=True)
+    spots = np.sort(first[~np.isin(slots, list(told))])
+    if not len(spots):
+        return found
+    told.update(events["slot"][spots].tolist())
+    resets = np.zeros(len(spots), events.dtype)
+    resets["kind"], resets["flags"] = Kind.RESET, INCOMPLETE
+    for name in _OF_THE_KEY:
+        resets[name] = events[name][spots]
+    return BronzeBatch(
+        EventBatch(np.insert(events, spots, resets), found.batch.levels),
+        found.tables,
+        np.insert(found.table, spots, found.table[spots]),
+        np.insert(found.row, spots, found.row[spots]),
+    )
