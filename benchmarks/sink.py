@@ -1,6 +1,7 @@
 """The Bronze sink from a real Kafka to disk, beside a bare consumer and pyarrow's own writer; bytes an event; memory.
 
-CPU is user + system of each side's whole process, librdkafka's threads included, from its first record on.
+CPU is user + system of each side's whole process, librdkafka's threads included: of the sink once it has read a quarter
+of the records, of the others from the first one on.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from fluxforge.events import AnyEvent, Heartbeat, Ticker
 from fluxforge.log import Log, open_log
 from fluxforge.topics import Topics
 
-PARTITIONS, SYMBOLS, LEVELS = 4, 4, 1000
-EVENTS, ROUNDS = 60_000, 5
+PARTITIONS, SYMBOLS, LEVELS = 4, 12, 1000
+EVENTS, ROUNDS = 240_000, 5
 KEYS, FOUR_CHANNELS = 1_000, 25_000
 SIDES = ("consume", "decode", "sink", "arrow")
 _NAMES = {
