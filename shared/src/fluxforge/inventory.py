@@ -15,17 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fluxforge import bronze
 from fluxforge.bronze import ndjson
 from fluxforge.clock import date_of
 from fluxforge.errors import SegmentError, StorageError
 from fluxforge.files import ChainId, CommittedFile, Tree, records
 from fluxforge.files.dataset import At, Found, committed_files, files_at
 from fluxforge.files.retain import Dropped
-from fluxforge.lake import lake_tree
 from fluxforge.lake.layout import parts_of
 from fluxforge.lake.scan import FOLDERS
 from fluxforge.storage import Root
+from fluxforge.sync import tree_of
 
 Layer = Literal["bronze", "lake"]
 THREADS = 16
@@ -77,7 +76,7 @@ def inventory(root: Root, layer: Layer, *, symbols: bool = True) -> list[Entry]:
     with `symbols` three narrow columns of every segment are read to tell them apart, without it there is an entry for
     each source and channel. Raises StorageError, SegmentError where a segment cannot be read.
     """
-    tree = lake_tree(root) if layer == "lake" else bronze.tree(root)
+    tree = tree_of(layer, root)
     found: dict[Name, Entry] = {}
     if layer == "bronze" and symbols:
         _by_symbol(tree, found)
@@ -217,7 +216,7 @@ def description(root: Root, layer: Layer, wanted: Callable[[Name], bool]) -> dic
 
     days: rows by UTC day; in Bronze, whose segments may reach over midnight, by the day of their first row.
     """
-    tree = lake_tree(root) if layer == "lake" else bronze.tree(root)
+    tree = tree_of(layer, root)
     found = []
     for one in committed_files(tree):
         name = name_of(one.file, layer)

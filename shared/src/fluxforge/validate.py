@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fluxforge import bronze
 from fluxforge.bronze import ndjson
 from fluxforge.bronze.scan import is_stored, stored_schema
 from fluxforge.clock import date_of
@@ -21,9 +20,9 @@ from fluxforge.errors import StorageError
 from fluxforge.files import ChainId, Commit, CommittedFile, Tree, chains, history, locate
 from fluxforge.files.commit import folder_name
 from fluxforge.inventory import Layer, dropped
-from fluxforge.lake import lake_tree
 from fluxforge.lake.layout import hive_symbol, parts_of
 from fluxforge.storage import Root
+from fluxforge.sync import tree_of
 
 Kind = Literal["record", "tiling", "missing", "bytes", "sha256", "unreadable", "rows", "schema", "partition", "stray"]
 THREADS = 4
@@ -63,7 +62,7 @@ def validate(
 
     quick  records, tiling, and that every file is there in its size; nothing of the files is read
     """
-    tree = lake_tree(root) if layer == "lake" else bronze.tree(root)
+    tree = tree_of(layer, root)
     report = Report()
     there = list(stored_files(tree))  # before the records: what is committed later is not missed in them
     work: list[tuple[Commit, CommittedFile]] = []

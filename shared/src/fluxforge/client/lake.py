@@ -21,7 +21,7 @@ from fluxforge.clock import NS
 from fluxforge.errors import StorageError
 from fluxforge.files import CommittedFile, groups
 from fluxforge.lake.layout import DAY_NS
-from fluxforge.lake.scan import Selection, partition_of, select
+from fluxforge.lake.scan import Chosen, Selection, partition_of, select
 from fluxforge.storage import Root
 
 EARLY_NS = 3600 * NS
@@ -143,12 +143,11 @@ def selection(root: Root, table: str, wanted: Wanted) -> Selection:
 
     Raises StorageError where there are none, ConfigError where there are none of a market.
     """
-    found = select(
-        root,
-        LAKE_TABLES[table],
+    chosen = Chosen(
         start=None if wanted.first is None else wanted.first - LATE_NS,
         end=None if wanted.last is None else wanted.last + EARLY_NS,
     )
+    found = select(root, LAKE_TABLES[table], chosen)
     markets = [(at.file.meta["exchange"], at.file.meta["symbol"]) for at in found.files]
     wanted.missing(set(markets))
     kept = [at for at, market in zip(found.files, markets, strict=True) if wanted.market(*market)]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fluxforge.errors import StorageError
 from fluxforge.files.dataset import At
 from fluxforge.lake.layout import lake_tree
-from fluxforge.lake.scan import FOLDERS, Time, matching, time_ns
+from fluxforge.lake.scan import FOLDERS, Chosen, Time, matching
 from fluxforge.storage import Root
 
 ORIGIN = frozenset({"source_partition", "source_offset"})
@@ -86,9 +86,9 @@ def diff(
 
     Raises StorageError where neither lake has any such row.
     """
-    nothing = True
+    nothing, chosen = True, Chosen(exchange, symbol, start, end)
     for table in tables:
-        one, two = (_Side(root, table, exchange, symbol, start, end) for root in (a, b))
+        one, two = (_Side(root, table, chosen) for root in (a, b))
         for path in sorted({*one.files, *two.files}):
             found = compare(table, path, one.rows(path), two.rows(path), ignore)
             if any(found.rows):
@@ -104,18 +104,10 @@ def diff(
 class _Side:
     """One lake's files of a table, by folder."""
 
-    def __init__(
-        self,
-        root: Root,
-        table: str,
-        exchange: str | None,
-        symbol: str | None,
-        start: Time | None,
-        end: Time | None,
-    ) -> None:
+    def __init__(self, root: Root, table: str, chosen: Chosen) -> None:
         self.files: dict[str, list[At]] = defaultdict(list)
-        self._storage, self._bounds = lake_tree(root).storage, (time_ns(start), time_ns(end))
-        for at in matching(root, table, exchange, symbol, start, end):
+        self._storage, self._bounds = lake_tree(root).storage, chosen.bounds
+        for at in matching(root, table, chosen):
             self.files[posixpath.dirname(at.file.path)].append(at)
 
     def rows(self, path: str) -> pa.Table:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluxforge.errors import ConfigError
 from fluxforge.files.dataset import At
-from fluxforge.lake.scan import Selection, partition_of, select
+from fluxforge.lake.scan import Chosen, Selection, partition_of, select
 from fluxforge.storage import Root
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def scan_polars(root: Root, table: str, **chosen: Any) -> pl.LazyFrame:
         import polars as pl  # noqa: PLC0415  it is nobody's dependency
     except ImportError as error:
         raise ConfigError("Polars is not installed", hint="install polars") from error
-    found = select(root, table, **chosen)
+    found = select(root, table, Chosen(**chosen))
     named = [at for at in found.files if at.path == at.file.path]
     frames = [_frame(found, named, hive=True)] if named else []
     for at in found.files:

@@ -30,6 +30,22 @@ Time: TypeAlias = int | datetime | str
 """ns since 1970 UTC, a datetime, or ISO 8601; without a zone it is UTC."""
 
 
+class Chosen(NamedTuple):
+    """Which rows of a table, as of `scan`."""
+
+    exchange: str | None = None
+    symbol: str | None = None
+    start: Time | None = None
+    end: Time | None = None
+    duration: int | None = None
+    source: str | None = None
+
+    @property
+    def bounds(self) -> tuple[int | None, int | None]:
+        """ns: first ≤ timestamp < last; None: no bound. Raises ConfigError for a text that is no time."""
+        return time_ns(self.start), time_ns(self.end)
+
+
 class Selection(NamedTuple):
     """What of a table is meant.
 
@@ -69,7 +85,8 @@ def scan(
     timestamp opens only files that can hold such rows. Where configurations differ in their columns it has all of
     them, null where a file has none. Raises StorageError where nothing is committed.
     """
-    tree, files, schema, names, first, last = select(root, table, exchange, symbol, start, end, duration, source)
+    chosen = Chosen(exchange, symbol, start, end, duration, source)
+    tree, files, schema, names, first, last = select(root, table, chosen)
     made = dataset(tree, files, schema, (partition_of(at.file, names) for at in files), "timestamp")
     for bound, keep in ((first, pc.greater_equal), (last, pc.less)):
         if bound is not None:
@@ -77,19 +94,10 @@ def scan(
     return made
 
 
-def select(
-    root: Root,
-    table: str,
-    exchange: str | None = None,
-    symbol: str | None = None,
-    start: Time | None = None,
-    end: Time | None = None,
-    duration: int | None = None,
-    source: str | None = None,
-) -> Selection:
-    """As of `scan`."""
+def select(root: Root, table: str, chosen: Chosen) -> Selection:
+    """Raises StorageError where nothing is committed."""
     tree = lake_tree(root)
-    found = matching(root, table, exchange, symbol, start, end, duration, source)
+    found = matching(root, table, chosen)
     if not found:
         raise StorageError(
             f"{tree.storage.name('')}: no committed {table} rows match",
@@ -98,29 +106,21 @@ def select(
     names = ("exchange", "symbol", "date", *(("duration",) if table == "bars" else ()))
     inside = schema_of(tree, found)
     schema = pa.schema([*(f for f in inside if f.name not in names), *(HIVE_SCHEMA.field(name) for name in names)])
-    return Selection(tree, found, schema, names, time_ns(start), time_ns(end))
+    return Selection(tree, found, schema, names, *chosen.bounds)
 
 
-def matching(
-    root: Root,
-    table: str,
-    exchange: str | None = None,
-    symbol: str | None = None,
-    start: Time | None = None,
-    end: Time | None = None,
-    duration: int | None = None,
-    source: str | None = None,
-) -> list[At]:
+def matching(root: Root, table: str, chosen: Chosen) -> list[At]:
     """The committed files that can hold such rows, perhaps none. Raises StorageError for a table there is not."""
     if table not in FOLDERS:
         raise StorageError(f"there is no table {table!r}", hint=f"one of {', '.join(FOLDERS)}")
-    tree, first, last = lake_tree(root), time_ns(start), time_ns(end)
+    tree, (first, last) = lake_tree(root), chosen.bounds
     wanted = {
-        "exchange": exchange,
-        "symbol": None if symbol is None else hive_symbol(symbol),
-        "duration": None if duration is None else str(duration),
+        "exchange": chosen.exchange,
+        "symbol": None if chosen.symbol is None else hive_symbol(chosen.symbol),
+        "duration": None if chosen.duration is None else str(chosen.duration),
     }
-    return files_at(tree, (one for one in committed(tree, table, source) if _matches(one.file, wanted, first, last)))
+    found = committed(tree, table, chosen.source)
+    return files_at(tree, (one for one in found if _matches(one.file, wanted, first, last)))
 
 
 def committed(tree: Tree, table: str, source: str | None = None) -> Iterator[Found]:
