@@ -28,16 +28,18 @@ _KIND_OF_NAME = {name: int(kind) for kind, name in KIND_NAMES.items()}
 class BronzeBatch(NamedTuple):
     """A kernel batch, and the way back to the events themselves.
 
-    batch   events in log order
-    tables  where they come from
-    table   per event, which of the tables
-    row     per event, which row of it
+    batch    events in log order
+    tables   where they come from
+    table    per event, which of the tables
+    row      per event, which row of it
+    renewed  slots that had a Reset behind the last gap before this batch; None: no gap was met yet
     """
 
     batch: EventBatch
     tables: Sequence[pa.Table]
     table: NDArray[np.int64]
     row: NDArray[np.int64]
+    renewed: frozenset[int] | None = None
 
     def decoded(self, at: NDArray[np.int64] | Sequence[int]) -> list[AnyEvent]:
         """The events at these positions of the batch."""

@@ -91,7 +91,7 @@ def read_tables(
                     return
                 if commit.start > start:
                     on_gap(start, commit.start)
-                if commit.gap is not None:
+                if commit.gap is not None and commit.gap.next > start:
                     on_gap(commit.gap.first, commit.gap.next)
                 files = filter(wanted, commit.files)
                 whole = commit.start >= start and (end is None or commit.next_offset <= end)

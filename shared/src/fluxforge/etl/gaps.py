@@ -18,34 +18,45 @@ _OF_THE_KEY = ["slot", "offset", "ts", "capture_ts", "skew", "collector", "level
 """What a Reset takes from the event it stands before."""
 
 
-def read_batches(tree: Tree, chain: ChainId, slots: Slots, *, on_error: OnError) -> Iterator[BronzeBatch]:
-    """All of the chain; behind offsets that are in no segment, each key begins with a Reset.
+def read_batches(
+    tree: Tree,
+    chain: ChainId,
+    slots: Slots,
+    *,
+    start: int = 0,
+    renewed: frozenset[int] | None = None,
+    begun: bool = False,
+    on_error: OnError,
+) -> Iterator[BronzeBatch]:
+    """The chain from offset `start` on; behind offsets that are in no segment, each key begins with a Reset.
 
-    A gap before the first event parts nothing.
+    A gap before the first event parts nothing. Who goes on in the chain says whether it has `begun`, and which slots
+    are `renewed` behind the last gap, as in `BronzeBatch`.
     """
-    told: set[int] | None = None
-    begun = False
 
     def behind(_first: int, _next: int) -> None:
-        nonlocal told
+        nonlocal renewed
         if begun:
-            told = set()
+            renewed = frozenset()
 
-    for tables in bronze.read_tables(tree, chain, on_gap=behind, on_error=on_error):
+    for tables in bronze.read_tables(tree, chain, start=start, on_gap=behind, on_error=on_error):
         batch = build(tables, slots)
         if len(batch.batch.events):
             begun = True
-            yield batch if told is None else with_resets(batch, told)
+            if renewed is None:
+                yield batch
+            else:
+                yield with_resets(batch, renewed)
+                renewed |= set(np.unique(batch.batch.events["slot"]).tolist())
 
 
-def with_resets(found: BronzeBatch, told: set[int]) -> BronzeBatch:
-    """The batch with a Reset before the first event of each slot that is not yet in `told`, which grows."""
+def with_resets(found: BronzeBatch, renewed: frozenset[int]) -> BronzeBatch:
+    """The batch with a Reset before the first event of each slot that is not yet `renewed`."""
     events = found.batch.events
     slots, first = np.unique(events["slot"], return_index=True)
-    spots = np.sort(first[~np.isin(slots, list(told))])
+    spots = np.sort(first[~np.isin(slots, list(renewed))])
     if not len(spots):
-        return found
-    told.update(events["slot"][spots].tolist())
+        return found._replace(renewed=renewed)
     resets = np.zeros(len(spots), events.dtype)
     resets["kind"], resets["flags"] = Kind.RESET, INCOMPLETE
     for name in _OF_THE_KEY:
@@ -55,4 +66,5 @@ def with_resets(found: BronzeBatch, told: set[int]) -> BronzeBatch:
         found.tables,
         np.insert(found.table, spots, found.table[spots]),
         np.insert(found.row, spots, found.row[spots]),
+        renewed,
     )

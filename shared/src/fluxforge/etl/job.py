@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from fluxforge.bronze.read import OnError, stop
 from fluxforge.errors import ConfigError, StorageError
-from fluxforge.etl.extents import extents, groups
+from fluxforge.etl import checkpoints
+from fluxforge.etl.checkpoints import Checkpoint
+from fluxforge.etl.extents import Extent, extents, groups
 from fluxforge.etl.share import share
-from fluxforge.etl.task import Job, Progress, Result, process
+from fluxforge.etl.task import Job, Progress, Result, Task, process
 from fluxforge.etl.window import ALL, Window
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.lake.layout import claim
@@ -27,18 +29,20 @@ def run(
     bars: BarConfig | None = None,
     tables: Sequence[str] = TABLES,
     workers: int = 1,
+    verify: bool = False,
     on_error: OnError = stop,
     progress: Progress = lambda *_: None,
 ) -> Result:
     """Make the lake's rows from `{data}/raw` and write them to `{output or data}/processed`.
 
-    Every chain of Bronze is read, in order of capture time over all of them. A second run continues exactly: rows
-    already there are made again, held against what is stored, and not written twice; with nothing new it does nothing.
-    A bar that the log's time has not closed is no row.
+    The chains of a market are read in order of capture time. A second run continues exactly, from the latest checkpoint
+    that Bronze and lake bear out: rows it makes again are held against what is stored, and not written twice. With
+    nothing new it does nothing. A bar that the log's time has not closed is no row.
 
     window    whose rows are added. They are those of a run over all of Bronze, because what was captured before them
               is read too; they must continue the lake's, or begin it
     workers   processes that share the chains, those of one market together; the rows are the same
+    verify    begin at the beginning and hold everything that is stored against what is made again
     on_error  told of a segment that cannot be read; the default stops there
 
     Raises StorageError where the output belongs to the live pipeline, to another configuration, or to other events;
@@ -53,6 +57,7 @@ def run(
         features or FeatureConfig(),
         bars or BarConfig(),
         tuple(tables),
+        verify,
     )
     raw, lake = job.raw, job.lake
     found = extents(raw)
@@ -64,8 +69,35 @@ def run(
     lake.storage.probe()
     lock = lake.storage.lock("_locks/etl.lock", LOCK_TIMEOUT_S)
     try:
-        if workers > 1 and len(parts := groups(raw, found)) > 1:
-            return share(job, parts, workers, on_error, progress)
-        return process(job, found, on_error, progress)
+        heads = checkpoints.load(lake)
+        checkpoints.tidy(lake, heads)
+        tasks = tasks_of(groups(raw, found, heads), [] if verify else heads)
+        if workers > 1 and len(tasks) > 1:
+            return share(job, tasks, workers, on_error, progress)
+        return one_by_one(job, tasks, on_error, progress)
     finally:
         lock.release()
+
+
+def tasks_of(parts: Sequence[Sequence[Extent]], heads: Sequence[Checkpoint]) -> list[Task]:
+    """Each group of chains with the checkpoints that are over none but its chains, or such as Bronze has no longer."""
+    found = []
+    there = {extent.chain for part in parts for extent in part}
+    for part in parts:
+        mine = {extent.chain for extent in part}
+        own = [head for head in heads if head.chains() & mine and not head.chains() & (there - mine)]
+        found.append(Task(part, own))
+    return found
+
+
+def one_by_one(job: Job, tasks: Sequence[Task], on_error: OnError, progress: Progress) -> Result:
+    """All tasks in this process."""
+    result, total = Result(), sum(task.rows for task in tasks)
+    for task in tasks:
+        before = result.events
+
+        def read(done: int, _: int, before: int = before) -> None:
+            progress(before + done, total)
+
+        result.add(process(job, task, on_error, read))
+    return result

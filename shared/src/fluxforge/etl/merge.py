@@ -3,7 +3,7 @@
 Each chain keeps its own order: an event counts as captured no earlier than those before it in its chain. Chains that
 follow each other (daily files, a recreated topic) are read one after the other, those that overlap (partitions, a
 file of books beside one of trades) are interleaved; ties go by the order of the chains. Memory is bounded by a few row
-groups of each chain that is being read.
+groups of each chain that is being read. No batch has events of two days, UTC.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fluxforge.batch import EventBatch
 from fluxforge.bronze import BronzeBatch
+from fluxforge.clock import DAY
 from fluxforge.events import AnyEvent
 from fluxforge.rows import Market
 
@@ -103,12 +104,22 @@ class Merged(NamedTuple):
 
 
 class Feed:
-    """One chain being read."""
+    """One chain being read; no event of it counts as captured before `first`, ns."""
 
-    def __init__(self, chain: int, first: int, open_: Callable[[], Iterator[BronzeBatch]]) -> None:
+    def __init__(
+        self,
+        chain: int,
+        first: int,
+        open_: Callable[[], Iterator[BronzeBatch]],
+        renewed: frozenset[int] | None = None,
+    ) -> None:
         self.chain = chain
         self.frontier = first
         """No event still to come counts as captured before this."""
+        self.passed = first
+        """No event that is still to be passed on does."""
+        self.renewed = renewed
+        """`BronzeBatch.renewed` behind what was passed on."""
         self.done = False
         self._open = open_
         self._batches: Iterator[BronzeBatch] | None = None
@@ -118,6 +129,12 @@ class Feed:
     def holds(self) -> bool:
         """Events have been read that are not yet passed on."""
         return bool(self._held)
+
+    @property
+    def first(self) -> int:
+        """When the first event that it holds counts as captured."""
+        piece, start = self._held[0]
+        return int(piece.keys[start])
 
     def load(self) -> None:
         """Read one more batch."""
@@ -137,21 +154,32 @@ class Feed:
         for piece, start in self._held:
             end = len(piece.keys) if bound is None else int(np.searchsorted(piece.keys, bound))
             if end > start:
+                self.passed = int(piece.keys[end - 1])
+                self.renewed = piece.bronze.renewed
+                if self.renewed is not None:
+                    self.renewed |= set(np.unique(piece.bronze.batch.events["slot"][:end]).tolist())
                 yield piece, start, end
             if end < len(piece.keys):
                 kept.append((piece, max(start, end)))
         self._held = kept
 
 
-def merge(feeds: Sequence[Feed]) -> Iterator[Merged]:
-    """All events of all feeds."""
+def merge(feeds: Sequence[Feed], on_day: Callable[[int], None] = lambda _: None) -> Iterator[Merged]:
+    """All events of all feeds; `on_day` is told of a midnight, ns, once all before it was given and more is to come."""
     feeds = list(feeds)
+    day: int | None = None
     while feeds:
         reading = [feed for feed in feeds if not feed.done]
         bound = min((feed.frontier for feed in reading), default=None)
-        parts = [part for feed in feeds for part in feed.take_before(bound)]
-        if parts:
-            yield _merged(parts)
+        while held := [feed.first for feed in feeds if feed.holds]:
+            first = min(held)
+            if bound is not None and first >= bound:
+                break
+            if day is not None and first >= day + DAY:
+                on_day(first - first % DAY)
+            day = first - first % DAY
+            end = day + DAY if bound is None else min(bound, day + DAY)
+            yield _merged([part for feed in feeds for part in feed.take_before(end)])
         for feed in reading:
             if feed.frontier == bound:
                 feed.load()

@@ -47,6 +47,19 @@ class Output:
         for record in stored:
             self._check_config(record)
 
+    def fits(self, reached: int, *, wanted: bool) -> bool:
+        """Whether a run may begin at offset `reached` of the chain.
+
+        Then every row of the events below that is `wanted` is stored, and none of those behind in a batch with them.
+        """
+        if not self._batches or reached <= self._batches[0].start:
+            return not wanted
+        return any(batch.next_offset == reached for batch in self._batches)
+
+    def resume(self, reached: int) -> None:
+        """Take what is stored of the offsets below as verified."""
+        self._checked = sum(batch.next_offset <= reached for batch in self._batches)
+
     def begin(self, first: int, before: int) -> None:
         """The first offset that is wanted; events end at `before` ahead of it.
 

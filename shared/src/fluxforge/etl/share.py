@@ -15,8 +15,7 @@ from multiprocessing.context import SpawnProcess
 
 from fluxforge.bronze.read import OnError
 from fluxforge.errors import SegmentError, StorageError
-from fluxforge.etl.extents import Extent
-from fluxforge.etl.task import Job, Progress, Result, process
+from fluxforge.etl.task import Job, Progress, Result, Task, process
 
 ATTEMPTS = 3
 """Deaths of its process that a group may cost."""
@@ -26,7 +25,7 @@ ATTEMPTS = 3
 class _Group:
     """One task; `read` counts its events so far, `deaths` the processes that died of it."""
 
-    chains: Sequence[Extent]
+    task: Task
     read: int = 0
     deaths: int = 0
 
@@ -43,7 +42,7 @@ class _Worker:
 
     def take(self, group: _Group) -> None:
         self.group = group
-        self.pipe.send(group.chains)
+        self.pipe.send(group.task)
 
     def end(self) -> None:
         """Whatever it does, it does no more."""
@@ -52,13 +51,13 @@ class _Worker:
         self.pipe.close()
 
 
-def share(job: Job, parts: Sequence[Sequence[Extent]], workers: int, on_error: OnError, progress: Progress) -> Result:
+def share(job: Job, tasks: Sequence[Task], workers: int, on_error: OnError, progress: Progress) -> Result:
     """Process the groups in `workers` processes. Errors as of `fluxforge.etl.run`; the first one ends all processes.
 
     Rows in the result are those that processes reported, without what a dead one had committed.
     """
-    groups = [_Group(part) for part in parts]
-    total = sum(extent.rows for part in parts for extent in part)
+    groups = [_Group(task) for task in tasks]
+    total = sum(task.rows for task in tasks)
     result = Result()
     waiting = groups[::-1]
     busy = [_Worker(job, waiting.pop()) for _ in range(min(workers, len(waiting)))]
@@ -99,7 +98,7 @@ def _again(group: _Group) -> _Group:
     group.read = 0
     if group.deaths >= ATTEMPTS:
         raise StorageError(
-            f"{group.deaths} processes died over {', '.join(extent.chain.folder for extent in group.chains)}",
+            f"{group.deaths} processes died over {', '.join(extent.chain.folder for extent in group.task.chains)}",
             hint="out of memory? take fewer --workers; --workers 1 shows what happens",
         )
     return group
@@ -126,8 +125,8 @@ def _work(job: Job, pipe: Connection) -> None:
 
     while True:
         try:
-            chains = pipe.recv()
-            pipe.send(("done", process(job, chains, ask, lambda done, _: pipe.send(("read", done)))))
+            task = pipe.recv()
+            pipe.send(("done", process(job, task, ask, lambda done, _: pipe.send(("read", done)))))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # nobody is left to tell
         except Exception as error:  # raised again where it can be told

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import zstandard
 from numpy.typing import NDArray
 
 from fluxforge import rows
+from fluxforge.etl.checkpoints import States
 from fluxforge.etl.merge import Merged
 from fluxforge.events import Kind, Ticker
 from fluxforge.kernels import layout
@@ -60,6 +62,39 @@ class Maker:
         if self._bars.arena.slot(key) != slot:
             raise AssertionError("both kernels meet the keys in one order")
         return slot
+
+    def key(self, slot: int) -> str:
+        """The key of a slot."""
+        return self._features.arena.key(slot)
+
+    @property
+    def config(self) -> dict[str, str]:
+        """Kernel → hash of its configuration, of the kernels that run."""
+        found = {}
+        if self._wanted - {"bars"}:
+            found["features"] = self._features.config.hash()
+        if "bars" in self._wanted:
+            found["bars"] = self._bars.config.hash()
+        return found
+
+    def save(self) -> States:
+        """Every key's records in both kernels, compressed."""
+        arenas = self._features.arena, self._bars.arena
+        found = {}
+        for slot in range(len(arenas[0])):
+            one, two = (zstandard.compress(arena.save(slot, book=True), 1) for arena in arenas)
+            found[self.key(slot)] = one, two
+        return found
+
+    def restore(self, states: States) -> None:
+        """Put saved records back. Raises ValueError for one that is none of these kernels'."""
+        for key, saved in states.items():
+            slots = [
+                arena.restore(key, zstandard.decompress(record), 0)
+                for arena, record in zip((self._features.arena, self._bars.arena), saved, strict=True)
+            ]
+            if slots[0] != slots[1]:
+                raise AssertionError("both kernels meet the keys in one order")
 
     def run(self, merged: Merged) -> Iterator[Made]:
         """The rows of the next batch."""
