@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+COMPOSE ?= build
 FAULTS ?= 200
 MINUTES ?= 30
 SEED ?= 1
@@ -15,7 +16,7 @@ WORKERS ?= 3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup chaos soak demo test integration bench lint format clean
+.PHONY: help setup chaos compose-test soak demo test integration bench lint format clean
 
 help:
 	@echo "make demo         the whole pipeline on this machine, for a minute   ARGS=\"--seconds 30\""
@@ -24,6 +25,7 @@ help:
 	@echo "make bench        all benchmarks; each prints ratios and one JSON line   NAME=kernel"
 	@echo "make chaos        workers killed, frozen, moved                     FAULTS=200 SEED=1 LOG=kafka|sqlite"
 	@echo "make soak         collectors through every fault of an exchange       MINUTES=30 SEED=1"
+	@echo "make compose-test the stack in Docker, each container killed      COMPOSE=built takes the images that are there"
 	@echo "make lint         ruff and strict mypy"
 	@echo "make format       ruff format and its safe fixes"
 	@echo "make clean        remove the environment, tools and caches"
@@ -38,7 +40,7 @@ demo: $(READY)
 	@$(BIN)/fluxforge demo $(ARGS)
 
 test: $(READY)
-	@$(BIN)/python tests/s3_server.py
+	@$(BIN)/python tests/go_tools.py
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 integration: $(READY)
@@ -52,6 +54,9 @@ chaos: $(READY)
 
 soak: $(READY)
 	@SOAK="minutes=$(MINUTES) seed=$(SEED)" $(BIN)/python -m pytest -q tests/soak $(ARGS)
+
+compose-test: $(READY)
+	@COMPOSE="$(COMPOSE)" $(BIN)/python -m pytest -q tests/compose $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff format --check .

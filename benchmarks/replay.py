@@ -87,7 +87,7 @@ def make(root: Path, laps: int) -> int:
     for partition in range(PARTITIONS):
         with Chain.open(bronze.tree(root), ChainId("bench", "market.raw", partition), first=0) as chain:
             writer, offset = bronze.BronzeWriter(chain), 0
-            events = _laps(f"S{partition}/USDT", laps)
+            events = laps_of(f"S{partition}/USDT", laps)
             while part := list(islice(events, AT_ONCE)):
                 writer.append([bronze.record_of(event, offset + n, partition) for n, event in enumerate(part)])
                 offset += len(part)
@@ -98,11 +98,11 @@ def make(root: Path, laps: int) -> int:
     return count
 
 
-def _laps(symbol: str, laps: int) -> Iterator[AnyEvent]:
+def laps_of(symbol: str, count: int) -> Iterator[AnyEvent]:
     """As a collector writes them: a trade with the exchange's own record."""
     course = topic.template()
     length = course[-1].capture_ts - course[0].capture_ts + topic.MS
-    for lap in range(laps):
+    for lap in range(count):
         for event in topic.keyed(symbol, levels=LEVELS):
             at = event.capture_ts + lap * length
             later = msgspec.structs.replace(event, ts=at, capture_ts=at)

@@ -105,7 +105,7 @@ class ApacheKafka:
     """One node of Apache Kafka, broker and controller in one process, with its files in a folder of its own."""
 
     def __init__(self) -> None:
-        self._libs = libraries()
+        self._libs, self._cluster = libraries(), cluster_id()
         self.directory = Path(tempfile.mkdtemp(prefix="fluxforge-kafka-"))
         port, controller = free_ports(2)
         self.bootstrap = f"127.0.0.1:{port}"
@@ -155,7 +155,7 @@ class ApacheKafka:
     def _format(self) -> None:
         done = self._java(
             *("kafka.tools.StorageTool", "format"),
-            f"--cluster-id={_cluster_id()}",  # an id may begin with a minus
+            f"--cluster-id={self._cluster}",  # an id may begin with a minus
             f"--config={self._properties}",
             heap="-Xmx128m",
         )
@@ -276,7 +276,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _cluster_id() -> str:
+def cluster_id() -> str:
+    """A new one."""
     import base64
 
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

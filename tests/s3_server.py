@@ -1,4 +1,4 @@
-"""A real S3 server for tests: versitygw over a folder, built once into `.cache/versitygw` by the Go at hand."""
+"""A real S3 server for tests: versitygw over a folder, built by Go."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ import uuid
 from pathlib import Path
 
 import boto3
-import pytest
 
 from fluxforge.files.s3 import S3Options, S3Storage
-from kafka_broker import die_with_parent, free_ports, locked
+from go_tools import VERSITYGW
+from kafka_broker import die_with_parent, free_ports
 
-VERSION = "1.8.0"
-CACHE = Path(__file__).resolve().parents[1] / ".cache" / "versitygw"
 KEY, SECRET = "test-key", "test-secret"
 READY_SECONDS = 20
 
@@ -27,7 +25,7 @@ class S3Server:
     """A gateway over a folder of its own."""
 
     def __init__(self) -> None:
-        binary = gateway()
+        binary = VERSITYGW.program()
         self.directory = Path(tempfile.mkdtemp(prefix="fluxforge-s3-"))
         for name in ("data", "meta"):
             (self.directory / name).mkdir()
@@ -91,32 +89,3 @@ class S3Server:
     def storage(self, prefix: str = "", endpoint: str | None = None) -> S3Storage:
         """A bucket of its own."""
         return S3Storage(self.bucket(), prefix, self.options(endpoint))
-
-
-def gateway() -> Path:
-    """The server's program; skips the test where it cannot be had."""
-    binary = CACHE / f"versitygw-{VERSION}"
-    with locked(CACHE):
-        if not binary.exists():
-            go = shutil.which("go", path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/go/bin")
-            if go is None:
-                pytest.skip("S3 NOT TESTED: Go is not there to build versitygw with")
-            build(go, binary)
-    return binary
-
-
-def build(go: str, binary: Path) -> None:
-    """A few minutes, once."""
-    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
-        subprocess.run(
-            [go, "install", f"github.com/versity/versitygw/cmd/versitygw@v{VERSION}"],
-            env={**os.environ, "GOBIN": scratch, "CGO_ENABLED": "0"}, check=True, timeout=1500,
-        )  # fmt: skip
-        (Path(scratch) / "versitygw").rename(binary)
-
-
-if __name__ == "__main__":  # before the tests, whose own time is limited
-    try:
-        gateway()
-    except pytest.skip.Exception as reason:
-        print(reason)

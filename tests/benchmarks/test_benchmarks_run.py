@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from benchmarks.pipeline import Usage, usage
 
 from benchmarks import __main__ as command
-from benchmarks import history, memory, topic, worker
+from benchmarks import history, memory, pi, topic, worker
 from fluxforge import codec
 from fluxforge.log import TopicPartition, open_log
 from fluxforge.topics import Topics
@@ -31,8 +35,11 @@ def test_each_has_a_name() -> None:
         "compact",
         "engine",
         "etl",
+        "etl_watch",
+        "failover",
         "kernel",
         "latency",
+        "pi",
         "replay",
         "scale",
         "sink",
@@ -71,6 +78,27 @@ def _book(market: history.History, side: str) -> dict[float, float]:
     for update in market.updates:
         levels.update(getattr(update, side))
     return {price: size for price, size in levels.items() if size}
+
+
+def test_figures_of_processes_are_per_second_and_add_up() -> None:
+    before = {"a": Usage(1.0, 10.0, 5, 50.0, 20.0), "b": Usage(2.0, 0.0, 0, 60.0, 30.0)}
+    after = {"a": Usage(2.0, 30.0, 25, 55.0, 25.0), "b": Usage(2.5, 0.0, 10, 60.0, 30.0)}
+    rates = pi.rate(before, after, 10.0)
+    assert rates["a"] == {"cpu": 10.0, "rss": 55.0, "pss": 25.0, "kb": 2.0, "sleeps": 2.0}
+    assert rates["together"] == {"cpu": 15.0, "rss": 115.0, "pss": 55.0, "kb": 2.0, "sleeps": 3.0}
+    with pytest.raises(RuntimeError, match="came or went"):
+        pi.rate(before, {"a": after["a"]}, 10.0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads Linux's /proc")
+def test_usage_of_a_process_is_what_it_did() -> None:
+    before = usage(os.getpid())
+    end = time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    after = usage(os.getpid())
+    assert after.cpu - before.cpu >= 0.09
+    assert 0 < after.shared <= after.resident
 
 
 @pytest.mark.kafka

@@ -110,8 +110,8 @@ class TestDisplay:
 class TestProbe:
     def test_reads_what_the_services_serve(self) -> None:
         metrics.POSITION.labels("probe-test", "probe.raw", "3").set(1_234_567)
-        metrics.QUEUE.set(17)
-        metrics.QUEUE_CAPACITY.set(1000)
+        metrics.QUEUE.labels("probe-test").set(17)
+        metrics.QUEUE_CAPACITY.labels("probe-test").set(1000)
         reading = probe.parse(generate_latest().decode())
         assert reading.positions[TopicPartition("probe.raw", 3)] == 1_234_567
         assert (reading.queue, reading.capacity) == (17, 1000)
@@ -189,11 +189,20 @@ class TestWatch:
         counts = watch.counts
         assert (counts.events, counts.feature_rows, counts.bars, counts.late, counts.dead) == (7, 2, 2, 1, 1)
         assert dict(counts.resets) == {"gap": 1}, "the Resets that begin a key and its book are no gaps"
-        assert watch.latencies == [250.0, 100.0]
+        assert list(watch.latencies) == [250.0, 100.0]
         market = watch.markets["x|A/B"]
         assert (market.events, market.rows, market.mid, market.spread_bps, market.ofi) == (5, 2, 2.0, 2.0, None)
         assert market.bar is not None and market.bar.close == 3.5, "bars that trades close are not those it shows"
         assert sum(watch.ends(["market.raw"]).values()) == 7
+        watch.close()
+
+    def test_of_a_long_run_the_newest_latencies_are_kept(self, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fluxforge_cli.pipeline.watch.LATENCIES", 3)
+        self.publish(log, *(self.feature("A/B", 1_700_000_000_000 + 10 * k, 1.0) for k in range(5)))
+        watch = Watch(log, Settings().topic_names(), FeatureConfig(), OwnClock(), from_end=False)
+        watch.drain()
+        assert watch.counts.feature_rows == 5
+        assert list(watch.latencies) == [230.0, 220.0, 210.0]
         watch.close()
 
     def test_from_the_end_sees_only_what_is_new(self, log: Log) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import confluent_kafka as ck
 import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from contract.log_drive import join, poll_until, read_topic, until
-from fluxforge.errors import ConfigError, Fenced, LogUnavailable
+from fluxforge.errors import ConfigError, Fenced, LogUnavailable, RecordsLost
 from fluxforge.log import Output, TopicPartition, open_log
 from fluxforge.log.kafka import admin, client
 from fluxforge.topics import Topics, TopicSpec
@@ -96,6 +97,31 @@ def test_groups_of_a_new_broker_have_no_offsets(mortal: ApacheKafka) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_records_that_are_refused_for_good_are_told_ever_after(
+    kafka_broker: Broker, kafka_url: str, topics: Topics
+) -> None:
+    """A broker that will not have a record's time; who appends must not go on as if it were there."""
+    log = open_log(kafka_url)
+    log.create([TopicSpec(topics.raw, 1)])
+    entry = ConfigEntry("message.timestamp.before.max.ms", "60000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topics.raw, incremental_configs=[entry])
+    cluster = AdminClient({"bootstrap.servers": kafka_broker.bootstrap})
+    cluster.incremental_alter_configs([resource])[resource].result(30)
+    appender = log.appender()
+    appender.append(Output(topics.raw, b"k", b"now"))
+    appender.flush()
+    for _ in range(3):
+        appender.append(Output(topics.raw, b"k", b"old", timestamp=1_000))
+    with pytest.raises(RecordsLost, match=r"3 queued records were refused .*failed to validate"):
+        appender.flush()
+    with pytest.raises(RecordsLost):
+        appender.append(Output(topics.raw, b"k", b"now"))
+    with pytest.raises(RecordsLost):
+        appender.close()
+    assert log.bounds(TopicPartition(topics.raw, 0)).next == 1
+    log.close()
 
 
 def test_kill_9_of_the_broker_loses_and_repeats_nothing(mortal: ApacheKafka, topics: Topics) -> None:

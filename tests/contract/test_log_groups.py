@@ -190,3 +190,18 @@ def test_what_a_listener_raises_comes_out_of_poll(log: Log, topic: str) -> None:
     with pytest.raises(RuntimeError, match="could not restore"):
         poll_until(follower.consumer, lambda _: False)
     follower.consumer.close()
+
+
+def test_a_member_has_joined_once_it_is_dealt_in_be_its_share_empty(log: Log, topic: str) -> None:
+    members = [join(log, f"g-{topic}", topic, f"m{number}", static=False)[0] for number in range(3)]
+    assert not any(member.joined for member in members)
+
+    def dealt() -> bool:
+        for member in members:
+            member.poll(10, 0.05)
+        return all(member.joined for member in members)
+
+    until(dealt)
+    until(lambda: dealt() and sorted(len(member.assignment()) for member in members) == [0, 1, 1])
+    for member in members:
+        member.close()

@@ -107,3 +107,19 @@ def test_old_records_stay_where_nothing_expires(log: Log, topics: Topics) -> Non
     until(swept)
     transactor.close()
     assert values(log, topics.raw)[:2] == [b"old", b"to come"]
+
+
+def test_ends_are_those_of_the_bounds(log: Log, topics: Topics) -> None:
+    log.create([TopicSpec(topics.raw, 3), TopicSpec(topics.bars, 1)])
+    put(log, topics.raw, b"1", b"2")
+    with closing(log.transactor(f"{topics.prefix}-ends")) as transactor:
+        transactor.append(Output(topics.bars, b"k", b"3", partition=0))
+        transactor.commit()
+    tps = [*(TopicPartition(topics.raw, n) for n in range(3)), TopicPartition(topics.bars, 0)]
+    until(lambda: log.bounds(tps[3]).next >= 1)
+    ends = log.ends(iter(tps))
+    assert ends == {tp: log.bounds(tp).next for tp in tps}
+    assert sorted(ends[tp] for tp in tps[:3]) == [0, 0, 2]
+    assert log.ends([]) == {}
+    with pytest.raises(UnknownTopic):
+        log.ends([TopicPartition(topics.raw, 3)])

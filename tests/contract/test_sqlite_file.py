@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import sqlite3
 import subprocess
@@ -13,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from contract.log_drive import join, read_all, until
+from fluxforge import service
 from fluxforge.clock import NS
 from fluxforge.errors import ConfigError, DiskFull, LogUnavailable
 from fluxforge.log import Output, TopicPartition, open_log
 from fluxforge.log.sqlite import SqliteLog
 from fluxforge.log.sqlite import store as sqlite_store
+from fluxforge.log.sqlite.appender import SqliteAppender
+from fluxforge.settings import load
 from fluxforge.topics import Topics, TopicSpec
 
 TP = TopicPartition("market.raw", 0)
@@ -215,6 +219,34 @@ def test_append_waits_while_the_queue_is_full(tmp_path: Path, monkeypatch: pytes
     appender.close()
     assert most <= 100 + 100, "the queue, and the batch that is being stored"
     assert [int(record.value) for record in read_all(log, TP)] == list(range(3000))
+    log.close()
+
+
+class Patience(threading.Event):
+    """Notes how long it was to be waited for, and does not wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: queue.Queue[float | None] = queue.Queue()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.put(timeout)
+        return super().wait(0)
+
+
+def test_records_are_gathered_for_as_long_as_the_setting_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUXFORGE_BROKER__LINGER_MS", "2500")
+    monkeypatch.setenv("FLUXFORGE_BROKER__URL", f"sqlite:///{tmp_path / 'log.db'}")
+    monkeypatch.chdir(tmp_path)
+    log = service.open_log(load())
+    log.create([TopicSpec(TP.topic, 1)])
+    appender = log.appender()
+    assert isinstance(appender, SqliteAppender)
+    appender._enough = patience = Patience()
+    appender.append(Output(TP.topic, b"k", b"v"))
+    assert patience.asked.get(timeout=30) == 2.5
+    appender.close()
+    assert len(read_all(log, TP)) == 1
     log.close()
 
 

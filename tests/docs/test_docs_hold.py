@@ -7,9 +7,11 @@ import shlex
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.core import TyperCommand, TyperGroup
 
 from fluxforge import catalogue, rows
@@ -53,12 +55,34 @@ def test_every_command_shown_exists_with_its_options(page: str, line: str) -> No
                 parse(["demo", *shlex.split(value)])
     elif name.endswith("fluxforge"):
         parse(arguments)
+    elif name == "docker":
+        check_compose(arguments)
     elif name.startswith(".ci/"):
         assert (ROOT / name).exists()
     elif name == "cp":
         assert (ROOT / arguments[0]).exists()
     else:
         pytest.fail(f"{page}: nothing here knows how to check {line!r}")
+
+
+def check_compose(arguments: list[str]) -> None:
+    """Files, profiles and services that are named exist; how docker takes them is not asked, for it may not be here."""
+    assert arguments[0] == "compose"
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    profiles = {profile for service in services.values() for profile in service.get("profiles", ())}
+    for option, value in pairwise(arguments):
+        if option == "-f":
+            assert (ROOT / value).exists()
+        elif option == "--profile":
+            assert value in profiles
+        elif option == "--scale":
+            assert value.partition("=")[0] in services
+    if "run" in arguments:
+        service, *rest = [argument for argument in arguments[arguments.index("run") + 1 :] if argument != "--rm"]
+        assert service == "cli" and service in services
+        parse(rest)
+    else:
+        assert {"up", "down"} & set(arguments)
 
 
 def parse(arguments: list[str]) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr
 from rich import box
 from rich.table import Table
 
-from fluxforge.settings import Loaded, Settings, load_with_origins
+from fluxforge.settings import Loaded, Profile, Settings, load_with_origins
 from fluxforge_cli.console import console, print_json
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ app = typer.Typer(help="Check a configuration, or show what each setting becomes
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Configuration file; config.yaml where it is there.", show_default=False)
+]
+
+ProfileOption = Annotated[
+    Profile | None,
+    typer.Option("--profile", help="Other defaults: pi, for a small machine. What is given outranks them."),
 ]
 
 DataOption = Annotated[
@@ -37,7 +42,8 @@ RootOption = Annotated[
     str | None,
     typer.Option(
         "--data-dir",
-        help="Folder or s3://bucket/prefix with Bronze in raw/ and the lake in processed/; storage by default.",
+        help="Folder or s3://bucket/prefix with Bronze in raw/ and the lake in processed/; storage by default. "
+        "FOLDER@VERSION is a version of that lake, @VERSION one of the configured lake.",
         metavar="FOLDER",
     ),
 ]
@@ -53,13 +59,19 @@ _SENSITIVE = ("password", "secret", "key", "token", "jaas", "oauthbearer.config"
 def root_of(settings: Settings, data_dir: str | None, layer: Layer) -> StorageLocation:
     """Where a layer is: below --data-dir, or Bronze in storage.input and the lake in storage.output."""
     storage = settings.storage
-    return storage.output if data_dir is None and layer == "lake" else storage.input.elsewhere(data_dir)
+    here = layer == "lake" and (data_dir is None or data_dir.startswith("@"))
+    return (storage.output if here else storage.input).elsewhere(data_dir)
+
+
+def with_profile(config: Path | None, profile: Profile | None) -> Loaded:
+    """The settings, under the profile of the command line where there is one. Raises ConfigError."""
+    return load_with_origins(config, overrides={} if profile is None else {"profile": profile})
 
 
 @app.command()
-def check(config: ConfigOption = None) -> None:
+def check(config: ConfigOption = None, profile: ProfileOption = None) -> None:
     """Say whether the configuration is valid; exit code 2 where it is not."""
-    loaded = load_with_origins(config)
+    loaded = with_profile(config, profile)
     settings = loaded.settings
     markets = len(settings.native) + len(settings.ccxt.exchanges)
     typer.echo(f"{loaded.file or 'defaults'}: valid; {len(loaded.origins)} keys given, {markets} exchanges configured")
@@ -70,10 +82,11 @@ def check(config: ConfigOption = None) -> None:
 @app.command()
 def show(
     config: ConfigOption = None,
+    profile: ProfileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, key to value and origin.")] = False,
 ) -> None:
     """Print every setting, its value and where it came from. Secrets are masked."""
-    loaded = load_with_origins(config)
+    loaded = with_profile(config, profile)
     rows = list(settings_of(loaded))
     if as_json:
         print_json({key: {"value": value, "from": origin} for key, value, origin in rows})

@@ -11,7 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fluxforge.settings import load
-from fluxforge_cli.configuration import ConfigOption
+from fluxforge_cli.configuration import ConfigOption, root_of
 from fluxforge_cli.console import console, counted, print_json
 from fluxforge_cli.ls import JsonOption
 
@@ -23,7 +23,14 @@ NAMED = 4
 
 
 def diff_lake(
-    a: Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix with a lake in processed/.", metavar="A")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            help="Folder or s3://bucket/prefix with a lake in processed/; FOLDER@VERSION is a version of it, "
+            "FOLDER@live the live one, @VERSION one of the configured lake.",
+            metavar="A",
+        ),
+    ],
     b: Annotated[str, typer.Argument(help="The other one.", metavar="B")],
     table: Annotated[
         list[str] | None, typer.Option("--table", help="Only this table: hf, bars, trades, ticker. May be repeated.")
@@ -47,14 +54,14 @@ def diff_lake(
     from fluxforge.lake.diff import ORIGIN, diff  # noqa: PLC0415  Arrow takes a moment to import
     from fluxforge.lake.scan import FOLDERS  # noqa: PLC0415
 
-    storage = load(config).storage.input
+    settings = load(config)
     found: list[DayDiff] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task("comparing")
         for day in diff(
-            storage.elsewhere(a), storage.elsewhere(b), tables=table or tuple(FOLDERS), exchange=exchange,
-            symbol=symbol, start=start, end=end, ignore=() if origin else ORIGIN,
+            *(root_of(settings, side, "lake") for side in (a, b)), tables=table or tuple(FOLDERS),
+            exchange=exchange, symbol=symbol, start=start, end=end, ignore=() if origin else ORIGIN,
         ):  # fmt: skip
             found.append(day)
             bar.update(task, description=day.path)

@@ -17,9 +17,12 @@ from fluxforge_cli import (
     coverage,
     demo,
     diff_lake,
+    etl,
     exchanges,
     features,
-    history,
+    health,
+    importing,
+    lake,
     ls,
     maintain,
     migrate,
@@ -27,6 +30,7 @@ from fluxforge_cli import (
     query,
     repair,
     replay,
+    reprocess,
     retain,
     sync,
     topics,
@@ -61,9 +65,12 @@ def options(
 
 app.command("demo")(demo.demo)
 app.command("up")(up.up)
+app.command("health")(health.health)
 app.command("exchanges")(exchanges.exchanges)
 programs.register(app)
-history.register(app)
+importing.register(app)
+etl.register(app)
+app.command("reprocess")(reprocess.reprocess)
 app.command("coverage")(coverage.coverage)
 app.command("ls")(ls.ls)
 app.command("describe")(ls.describe)
@@ -75,6 +82,7 @@ app.command("sync")(sync.sync)
 app.command("compact")(compact.compact)
 app.command("retain")(retain.retain)
 app.command("maintain")(maintain.maintain)
+app.add_typer(lake.app, name="lake")
 app.add_typer(replay.app, name="replay")
 app.add_typer(repair.app, name="repair")
 app.add_typer(topics.app, name="topics")

@@ -43,11 +43,11 @@ def partitions(
     of any other are committed anew in the right folders, once. Dry run by default. Exit code 1 where a file could not
     be understood.
     """
-    from fluxforge.lake import lake_tree  # noqa: PLC0415  Arrow takes a moment to import
-    from fluxforge.lake.foreign import take  # noqa: PLC0415
+    from fluxforge.lake.foreign import take  # noqa: PLC0415  Arrow takes a moment to import
+    from fluxforge.lake.versions import keeping  # noqa: PLC0415
     from fluxforge.validate import stored_files, unnamed  # noqa: PLC0415
 
-    tree = lake_tree(root_of(load(config), data_dir, "lake"))
+    tree = keeping(root_of(load(config), data_dir, "lake"))
     found = take(tree, tree.storage, unnamed(tree, list(stored_files(tree))), apply=apply)
     if apply and remove:
         tree.storage.remove([one.path for one in found if one.does != "refuse"])

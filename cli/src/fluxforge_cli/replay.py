@@ -19,6 +19,17 @@ from fluxforge.errors import ConfigError
 from fluxforge.settings import load
 from fluxforge_cli.configuration import ConfigOption, DataOption
 from fluxforge_cli.console import console, print_json
+from fluxforge_cli.selecting import (
+    ChannelOption,
+    ExchangeOption,
+    FromOption,
+    RunOption,
+    SourceTopicOption,
+    SymbolOption,
+    ToOption,
+    named,
+    selection,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,32 +39,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(invoke_without_command=True)
 
-RunOption = Annotated[
-    str | None, typer.Option("--run", help="Name of the run; the same command under it goes on where it stood.")
-]
-
 
 @app.callback()
 def replay(
     context: typer.Context,
     run: RunOption = None,
-    exchange: Annotated[
-        list[str] | None, typer.Option("--exchange", help="Only this exchange. May be repeated.")
-    ] = None,
-    symbol: Annotated[
-        list[str] | None, typer.Option("--symbol", help="Only this symbol, as BTC/USDT. May be repeated.")
-    ] = None,
-    channel: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--channel",
-            help="orderbook, trades or ticker, with the resets and heartbeats among them; or wire alone. "
-            "May be repeated.",
-        ),
-    ] = None,
-    start: Annotated[str | None, typer.Option("--from", help="UTC, as 2026-01-31 or 2026-01-31T12:00.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="UTC, not included.")] = None,
-    source_topic: Annotated[str | None, typer.Option("--source-topic", help="Only what was in this topic.")] = None,
+    exchange: ExchangeOption = None,
+    symbol: SymbolOption = None,
+    channel: ChannelOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    source_topic: SourceTopicOption = None,
     topic: Annotated[
         str | None, typer.Option("--topic", help="Topic to write to; replay.RUN.market.raw by default.")
     ] = None,
@@ -77,24 +73,16 @@ def replay(
     if context.invoked_subcommand is not None:
         return
     from fluxforge import bronze  # noqa: PLC0415  Arrow takes a moment to import
-    from fluxforge.lake.scan import time_ns  # noqa: PLC0415
-    from fluxforge.replay import Replay, Selection  # noqa: PLC0415
+    from fluxforge.replay import Replay  # noqa: PLC0415
 
     settings = load(config)
-    selection = Selection(
-        exchanges=tuple(exchange or ()),
-        symbols=tuple(symbol or ()),
-        channels=tuple(channel or ()),
-        start=time_ns(start),
-        end=time_ns(end),
-        topic=source_topic,
-    )
+    chosen = selection(exchange, symbol, channel, start, end, source_topic)
     root = settings.storage.input.elsewhere(data_dir)
-    pace, name = _speed(speed), _named(run)
+    pace, name = _speed(speed), named(run)
     log = service.open_log(settings)
     try:
         made = Replay(
-            log, bronze.tree(root), name, selection,
+            log, bronze.tree(root), name, chosen,
             target=topic, prefix=settings.broker.prefix, partitions=partitions, speed=pace, force=force,
         )  # fmt: skip
         service.spare_the_collector()
@@ -151,12 +139,6 @@ def _speed(text: str) -> float | None:
     if match is None or not float(match[1]):
         raise ConfigError(f"--speed {text!r} is no speed", hint="max, or as 1x, 10x, 0.5x")
     return float(match[1])
-
-
-def _named(run: str | None) -> str:
-    if run is None:
-        raise ConfigError("the run has no name", hint="as fluxforge replay --run june; it goes on under the same")
-    return run
 
 
 def _summary(name: str, state: State, complete: bool) -> dict[str, object]:

@@ -75,7 +75,7 @@ def sync(
     """
     from fluxforge.files.sync import Options  # noqa: PLC0415  Arrow takes a moment to import
     from fluxforge.files.sync import sync as run  # noqa: PLC0415
-    from fluxforge.sync import pair  # noqa: PLC0415
+    from fluxforge.sync import carry, pair  # noqa: PLC0415
 
     if delete_after and pattern:
         raise ConfigError(
@@ -100,6 +100,8 @@ def sync(
         with _bar(part) as told:
             results[part] = run(here, there, options, progress=told)
         failed += results[part].failed
+        if not (dry_run or results[part].failed):
+            carry(here, there)
     places = {part: str(source) for part, source in sources.items()}
     if as_json:
         print_json({"from": places, "to": str(target), "dry_run": dry_run, **_summary(results, failed)})
@@ -118,10 +120,15 @@ def _places(
     target = settings.storage.output.elsewhere(to)
     asked: tuple[Part, ...] = ("bronze", "lake") if only is None else (only,)
     sources = {part: root_of(settings, data_dir, part) for part in asked}
-    sources = {part: source for part, source in sources.items() if source != target}
+    sources = {part: source for part, source in sources.items() if not _same_place(source, target)}
     if not sources:
         raise ConfigError(f"{target} is source and target", hint="name another place, as fluxforge sync s3://bucket")
     return sources, target
+
+
+def _same_place(one: StorageLocation, other: StorageLocation) -> bool:
+    """Whichever version of the lake there is meant."""
+    return other == one.model_copy(update={"version": other.version})
 
 
 def _compacted(settings: Settings, part: Part, source: StorageLocation) -> list[str]:

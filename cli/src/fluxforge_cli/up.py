@@ -10,8 +10,8 @@ import typer
 from fluxforge import service
 from fluxforge.errors import ConfigError
 from fluxforge.service import Stop
-from fluxforge.settings import Settings, load_with_origins
-from fluxforge_cli.configuration import ConfigOption
+from fluxforge.settings import Settings
+from fluxforge_cli.configuration import ConfigOption, ProfileOption, with_profile
 from fluxforge_cli.console import console
 from fluxforge_cli.pipeline.display import choose
 from fluxforge_cli.pipeline.kernels import compile_kernels
@@ -20,6 +20,7 @@ from fluxforge_cli.pipeline.summary import conclude
 
 def up(
     config: ConfigOption = None,
+    profile: ProfileOption = None,
     sources: Annotated[
         str | None,
         typer.Option("--sources", help="Only these of the configured ones: ccxt, binance, binanceus.", metavar="A,B"),
@@ -31,15 +32,16 @@ def up(
     """Run collectors, Bronze, features, bars and lake under one supervisor until Ctrl+C."""
     from fluxforge_cli.pipeline import session  # noqa: PLC0415  Arrow and numba take a second to import
 
-    loaded = load_with_origins(config)
+    loaded = with_profile(config, profile)
     settings = loaded.settings
+    environ = {**os.environ, **({"FLUXFORGE_PROFILE": profile} if profile else {})}
     chosen = chosen_sources(settings, sources)
     root = settings.storage.output.path.resolve()
     stop = Stop()
     service.on_signals(stop)
     with choose(console(stderr=as_json), plain=not ui) as display:
         compile_kernels(display, stop)
-        whole = session.Session("FluxForge", settings, loaded.file, chosen, root, os.environ, seconds, fresh=False)
+        whole = session.Session("FluxForge", settings, loaded.file, chosen, root, environ, seconds, fresh=False)
         result = session.run(whole, display, stop)
     conclude(result, as_json=as_json)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from fluxforge.bronze.scan import rewrite, scan, stored_schema
 from fluxforge.bronze.schema import ORDERBOOK
 from fluxforge.coverage import by_hour, pages
 from fluxforge.errors import ConfigError, StorageError
+from fluxforge.lake.versions import pinned
 from fluxforge.storage import Root
 from fluxforge_cli.books import EXACT, Books, Part
 
@@ -39,6 +41,11 @@ class Places:
     scratch: Path
     start: int | None = None
     end: int | None = None
+
+    @cached_property
+    def version(self) -> Root:
+        """The lake that all views of a statement read, whatever is switched meanwhile."""
+        return pinned(self.lake)
 
 
 def connect(places: Places, sql: str) -> DuckDBPyConnection:
@@ -89,7 +96,7 @@ def wrong(error: duckdb.Error) -> ConfigError:
 
 def _of_lake(table: str) -> Callable[[DuckDBPyConnection, Places], None]:
     def make(connection: DuckDBPyConnection, places: Places) -> None:
-        connection.register(table, lake.scan(places.lake, table, start=places.start, end=places.end))
+        connection.register(table, lake.scan(places.version, table, start=places.start, end=places.end))
 
     return make
 

@@ -13,7 +13,7 @@ from fluxforge.bronze.records import events_of
 from fluxforge.bronze.schema import CONTROL
 from fluxforge.clock import HOUR, MS, NS
 from fluxforge.events import Coverage
-from fluxforge.files import Tree, chains
+from fluxforge.files import CommittedFile, Tree, chains
 
 _SUMMED = ("books", "trades", "tickers", "gaps", "resyncs", "resets", "duplicates", "backfilled", "shed", "holes")
 SCHEMA = pa.schema(
@@ -47,8 +47,13 @@ def pages(
     end: int | None = None,
 ) -> Iterator[Coverage]:
     """The Coverage events in Bronze that overlap [start, end), ns."""
+
+    def wanted(file: CommittedFile) -> bool:
+        early = start is not None and file.last_ts is not None and file.last_ts < start
+        return file.meta.get("channel") == CONTROL and not early
+
     for chain in chains(tree):
-        for tables in bronze.read_tables(tree, chain, wanted=lambda file: file.meta.get("channel") == CONTROL):
+        for tables in bronze.read_tables(tree, chain, wanted=wanted):
             for table in tables:
                 found = table.filter(pc.equal(table.column("kind").cast(pa.string()), "coverage"))
                 for event in events_of(found):

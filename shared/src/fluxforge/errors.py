@@ -99,6 +99,10 @@ class LogUnavailable(LogError):
     """The broker or the file cannot be reached."""
 
 
+class RecordsLost(LogError):
+    """Records that were queued have been refused for good: what reads the log must not think it whole."""
+
+
 class StorageError(FluxForgeError):
     """Files: locked, full, refused."""
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fluxforge import bronze
 from fluxforge.bronze import ndjson
 from fluxforge.clock import date_of
 from fluxforge.errors import SegmentError, StorageError
@@ -23,8 +24,8 @@ from fluxforge.files.dataset import At, Found, committed_files, files_at
 from fluxforge.files.retain import Dropped
 from fluxforge.lake.layout import parts_of
 from fluxforge.lake.scan import FOLDERS
+from fluxforge.lake.versions import reading
 from fluxforge.storage import Root
-from fluxforge.sync import tree_of
 
 Layer = Literal["bronze", "lake"]
 THREADS = 16
@@ -76,7 +77,7 @@ def inventory(root: Root, layer: Layer, *, symbols: bool = True) -> list[Entry]:
     with `symbols` three narrow columns of every segment are read to tell them apart, without it there is an entry for
     each source and channel. Raises StorageError, SegmentError where a segment cannot be read.
     """
-    tree = tree_of(layer, root)
+    tree = _tree(root, layer)
     found: dict[Name, Entry] = {}
     if layer == "bronze" and symbols:
         _by_symbol(tree, found)
@@ -92,6 +93,11 @@ def inventory(root: Root, layer: Layer, *, symbols: bool = True) -> list[Entry]:
         entry.gap_offsets = sum(losses[chain][0] for chain in entry.chains)
         entry.dropped_rows = sum(losses[chain][1] for chain in entry.chains)
     return [found[name] for name in sorted(found)]
+
+
+def _tree(root: Root, layer: Layer) -> Tree:
+    """Where readers find a layer."""
+    return bronze.tree(root) if layer == "bronze" else reading(root)
 
 
 def name_of(file: CommittedFile, layer: Layer) -> Name | None:
@@ -216,7 +222,7 @@ def description(root: Root, layer: Layer, wanted: Callable[[Name], bool]) -> dic
 
     days: rows by UTC day; in Bronze, whose segments may reach over midnight, by the day of their first row.
     """
-    tree = tree_of(layer, root)
+    tree = _tree(root, layer)
     found = []
     for one in committed_files(tree):
         name = name_of(one.file, layer)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from fluxforge import bronze, metrics, service
+from fluxforge import bronze, condition, metrics, service
 from fluxforge.bronze.compaction import LAYOUT as BRONZE
 from fluxforge.clock import Clock, SystemClock
 from fluxforge.errors import FluxForgeError
@@ -26,13 +26,12 @@ from fluxforge.files.retain import retain
 from fluxforge.files.runs import Layout, Options
 from fluxforge.files.sync import Options as SyncOptions
 from fluxforge.files.sync import sync
-from fluxforge.lake import lake_tree
 from fluxforge.lake.compaction import LAYOUT as LAKE
 from fluxforge.service import Role, Stop
 from fluxforge.settings import Settings
 from fluxforge.settings.maintenance import Maintenance
 from fluxforge.settings.models import StorageLocation
-from fluxforge.sync import Part, pair, tree_of
+from fluxforge.sync import Part, carry, counterpart, pair, tree_of
 
 LOOK_S = 1.0
 """A signal that comes in the instant before a wait is handled only after it, so no wait is long."""
@@ -71,7 +70,7 @@ def bronze_layer(settings: Settings, root: StorageLocation | None = None) -> Lay
 def lake_layer(settings: Settings, root: StorageLocation | None = None) -> Layer:
     """The lake of `root`, or where the settings say."""
     root = root or settings.storage.output
-    return Layer("lake", root, lake_tree(root), LAKE, days_of(settings.maintenance))
+    return Layer("lake", root, tree_of("lake", root), LAKE, days_of(settings.maintenance))
 
 
 def days_of(kept: Maintenance) -> Callable[[Commit], float | None]:
@@ -94,6 +93,7 @@ def once(settings: Settings, stop: Stop, *, now: int | None = None) -> list[Outc
     given, found = settings.maintenance, list[Outcome]()
 
     def check(*_: object) -> None:
+        condition.PROCESS.turned("")
         if stop.is_set():
             raise _Stopped
 
@@ -134,10 +134,13 @@ def once(settings: Settings, stop: Stop, *, now: int | None = None) -> list[Outc
 def run(settings: Settings, stop: Stop, clock: Clock | None = None) -> None:
     """Round after round, until stopped."""
     clock = clock or SystemClock()
+    for step in ("sync", "compact", "retain"):
+        metrics.MAINTENANCE.labels(step, "failed")  # at 0 from the start, or the first increase is not seen
     while not stop.is_set():
         until = clock.monotonic() + settings.maintenance.every_s
         once(settings, stop)
         while not stop.is_set() and (left := until - clock.monotonic()) > 0:
+            condition.PROCESS.turned("")
             stop.wait(min(left, LOOK_S))
 
 
@@ -153,6 +156,8 @@ def _sync(given: Maintenance, layer: Layer, check: Callable[..., None]) -> tuple
     if trees is None:
         return "nothing is committed yet", []
     done = sync(*trees, SyncOptions(grace_s=given.grace_s), progress=check)
+    if not done.failed:
+        carry(*trees)
     return f"{done.records:,} batches copied, {done.bytes / 1e6:,.1f} MB; {done.already:,} already there", done.failed
 
 
@@ -174,7 +179,7 @@ def _retain(given: Maintenance, layer: Layer, now: int | None, check: Callable[.
 
 def _days_of_copied(layer: Layer, copy: StorageLocation) -> Callable[[Commit], float | None]:
     """The layer's days; for ever what the copy does not hold, as a batch of old days that was committed since."""
-    there = tree_of(layer.name, copy)
+    there = counterpart(layer.name, layer.root, copy)
     ends = {chain: record.next_offset for chain in chains(there) if (record := newest(there, chain)) is not None}
     return lambda record: layer.days(record) if record.next_offset <= ends.get(record.chain, 0) else None
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fluxforge import logs, metrics, workers
+from fluxforge import endpoint, logs, workers
 from fluxforge.errors import ConfigError, FluxForgeError
 from fluxforge.log import Log
 from fluxforge.log import open_log as open_url
@@ -124,7 +124,8 @@ def parser(name: str, roles: Mapping[str, Role]) -> argparse.ArgumentParser:
 
 def open_log(settings: Settings) -> Log:
     """The configured log. Raises LogUnavailable naming it."""
-    return open_url(settings.broker.url, settings.broker.librdkafka())
+    broker = settings.broker
+    return open_url(broker.url, broker.librdkafka(), linger=broker.linger_ms / 1000)
 
 
 def report(error: FluxForgeError, *, debug: bool = False) -> int:
@@ -155,7 +156,7 @@ def _say(line: str) -> None:
 
 def _serve(name: str, role_name: str, role: Role, settings: Settings) -> int:
     if settings.metrics.port is not None:
-        port = metrics.serve(name, settings.metrics.host, settings.metrics.port)
+        port = endpoint.serve(name, settings.metrics.host, settings.metrics.port)
         _log.info("metrics on http://%s:%d/metrics", settings.metrics.host, port)
     stop = Stop()
     on_signals(stop)

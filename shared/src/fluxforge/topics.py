@@ -77,16 +77,22 @@ class Topics:
         return f"{self.prefix}.bars.state"
 
     def specs(
-        self, partitions: int, *, raw_retention_ms: int = 7 * DAY_MS, raw_retention_bytes: int = -1, wire: bool = False
+        self,
+        partitions: int,
+        *,
+        raw_retention_ms: int = 7 * DAY_MS,
+        raw_retention_bytes: int = -1,
+        rows_retention_bytes: int = -1,
+        wire: bool = False,
     ) -> list[TopicSpec]:
         """Every topic of the pipeline; all share one partition count, so that keys co-partition."""
         state_bytes = 16 * 1024 * 1024
         return [
             TopicSpec(self.raw, partitions, raw_retention_ms, raw_retention_bytes, max_message_bytes=8_388_608),
-            TopicSpec(self.features, partitions, 3 * DAY_MS),
-            TopicSpec(self.bars, partitions, 30 * DAY_MS),
-            TopicSpec(self.trades, partitions, 3 * DAY_MS),
-            TopicSpec(self.ticker, partitions, 3 * DAY_MS),
+            TopicSpec(self.features, partitions, 3 * DAY_MS, rows_retention_bytes),
+            TopicSpec(self.bars, partitions, 30 * DAY_MS, rows_retention_bytes),
+            TopicSpec(self.trades, partitions, 3 * DAY_MS, rows_retention_bytes),
+            TopicSpec(self.ticker, partitions, 3 * DAY_MS, rows_retention_bytes),
             TopicSpec(self.late, partitions, 30 * DAY_MS, max_message_bytes=8_388_608),
             TopicSpec(self.dlq, partitions, 30 * DAY_MS, max_message_bytes=8_388_608),
             TopicSpec(self.features_state, partitions, compact=True, max_message_bytes=state_bytes),

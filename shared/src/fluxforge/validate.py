@@ -20,7 +20,7 @@ from fluxforge.errors import StorageError
 from fluxforge.files import ChainId, Commit, CommittedFile, Tree, chains, history, locate
 from fluxforge.files.commit import folder_name
 from fluxforge.inventory import Layer, dropped
-from fluxforge.lake.layout import hive_symbol, parts_of
+from fluxforge.lake.layout import VERSION, hive_symbol, parts_of
 from fluxforge.storage import Root
 from fluxforge.sync import tree_of
 
@@ -88,8 +88,10 @@ def validate(
 
 
 def stored_files(tree: Tree) -> Iterator[str]:
-    """Every file under the tree's ready folder; the folders of records, locks and notes are none of it."""
-    folders = [tree.ready] if tree.ready else [name for name in tree.storage.names("") if name[:1] not in "_."]
+    """Every file under the tree's ready folder, but those of records, locks, notes and versions."""
+    folders = [tree.ready]
+    if not tree.ready:
+        folders = [name for name in tree.storage.names("") if name[:1] not in "_." and not name.startswith(VERSION)]
     for folder in folders:
         yield from tree.storage.walk(folder)
 

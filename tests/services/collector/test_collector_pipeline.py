@@ -13,7 +13,7 @@ import pytest
 from collector.pipeline import Pipeline
 from collector.stats import Stats
 from fluxforge import metrics
-from fluxforge.errors import LogError, LogUnavailable
+from fluxforge.errors import LogError, LogUnavailable, RecordsLost
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, Ticker, Trade
 from fluxforge.log import Appender, Log, Output, open_log
 from fluxforge.topics import Topics
@@ -155,6 +155,22 @@ async def test_a_log_that_does_not_answer_is_asked_again_and_a_refused_event_is_
     assert [e.id for e in read_all(raw)["x|A/B"] if isinstance(e, Trade)] == ["2"]
     assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING", "ERROR"]
     assert "x|A/B" in caplog.text
+
+
+@pytest.mark.parametrize("at_once", [0, 5_000], ids=["by the thread", "at once"])
+@on_loop
+async def test_records_that_the_log_has_lost_end_the_collector(raw: Log, at_once: int):
+    """It would go on with a hole that nobody knows of; its next life begins each market anew."""
+    slow = SlowLog(raw.appender())
+    slow.gate.set()
+    pipeline = Pipeline(slow, "market.raw", stats=Stats(), at_once=at_once)
+    writing = asyncio.create_task(pipeline.run())
+    pipeline.offer(trade(1))
+    slow.refuse = [RecordsLost("1 queued record was refused for good")] * 9
+    pipeline.offer(trade(2))
+    with pytest.raises(RecordsLost):
+        await asyncio.wait_for(writing, 10)
+    assert pipeline.rejected == 0
 
 
 def test_stats_reach_prometheus_once():

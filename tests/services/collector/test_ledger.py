@@ -140,3 +140,13 @@ def test_the_markets_own_identity_is_left_alone() -> None:
     ledger.saw(Heartbeat(**{**WHO, "connection": "c-2"}, ts=None, capture_ts=START + NS))
     assert mine == WHO
     assert ledger.close(START + 2 * NS)[0].connection == "c-2"
+
+
+def test_when_each_of_the_first_keys_was_heard_of() -> None:
+    ledger = Ledger()
+    for number in range(3):
+        ledger.expect({**WHO, "symbol": f"S{number}/USDT"}, START)
+    ledger.saw(beat(START + NS))
+    assert [(who["symbol"], at - START) for who, at in ledger.heard(2)] == [("S0/USDT", 0), ("S1/USDT", 0)]
+    assert [at - START for _, at in ledger.heard(10)] == [0, 0, 0, NS]
+    assert list(ledger.heard(0)) == []

@@ -305,6 +305,8 @@ def test_what_must_not_mix_is_refused(tmp_path: Path, whole: Path) -> None:
         writer.commit(5)
     with pytest.raises(StorageError, match=r"live pipeline.*--output"):
         run(whole, live)
+    with pytest.raises(ConfigError, match="names a version"):
+        run(whole, f"{tmp_path}@0123456789ab")
     with pytest.raises(ConfigError, match="no table quotes"):
         run(whole, tables=["hf", "quotes"])
     with pytest.raises(StorageError, match="no committed Bronze"):

@@ -132,6 +132,19 @@ class TestGrowing:
             assert run(data).events == end - start
         same(lake(data), lake(whole))
 
+    def test_bronze_grows_while_a_run_reads_it(self, tmp_path: Path, whole: Path) -> None:
+        """A run ends where Bronze ended as it began, also of a chain that it comes to later; the next one goes on."""
+        data, rest = tmp_path / "grown", [self.RECORDS[140:]]
+        add(data, self.RECORDS[:90], 0)
+        add(data, self.RECORDS[90:140], 1)
+
+        def more(_done: int, _total: int) -> None:
+            if rest:
+                add(data, rest.pop(), 1)
+
+        assert [run(data, progress=more).events for _ in range(3)] == [140, len(self.RECORDS) - 140, 0]
+        same(lake(data), lake(whole))
+
     def test_batches_that_were_merged_since(self, tmp_path: Path, whole: Path) -> None:
         data = tmp_path / "grown"
         for start, end in zip(self.CUTS[:-1], self.CUTS[1:-1], strict=False):

@@ -112,6 +112,23 @@ def test_a_row_that_does_not_fit_adds_nothing(tmp_path: Path) -> None:
         assert open_writer.rows == 0
 
 
+def test_the_bytes_that_wait_are_those_of_the_rows_that_wait(tmp_path: Path) -> None:
+    with writer(tmp_path) as open_writer:
+        assert open_writer.bytes == 0
+        for k in range(3):
+            open_writer.add([row(rows.TICKER, NOON + k, k)])
+            open_writer.add([row(rows.TICKER, NOON + k, k, "ETH/USDT"), row(rows.TICKER, NOON + k, k)])
+        assert open_writer.bytes == sum(table.nbytes for table in open_writer._waiting) > 0
+        with pytest.raises(KeyError):
+            open_writer.add([{"symbol": "BTC/USDT"}])
+        before = open_writer.bytes
+        open_writer.commit(9)
+        assert open_writer.bytes == 0 < before
+        open_writer.add([row(rows.TICKER, NOON + 9, 9)])
+        assert 0 < open_writer.bytes < before
+    assert open_writer.bytes == 0
+
+
 def test_what_is_not_committed_is_not_there(tmp_path: Path) -> None:
     with writer(tmp_path) as open_writer:
         open_writer.add([row(rows.TICKER, NOON, 1)])

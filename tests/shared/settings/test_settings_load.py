@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,11 @@ class TestEnvironment:
 
     def test_broken_yaml_in_a_variable_is_named(self) -> None:
         assert "FLUXFORGE_BINANCE__SYMBOLS" in refusal(None, {"FLUXFORGE_BINANCE__SYMBOLS": "[A/B"})
+
+    def test_a_member_s_name_can_hold_the_machine_s(self) -> None:
+        """Containers of one service have one configuration, and must not take each other's transactions."""
+        settings = load(environ={"FLUXFORGE_PROCESSOR__MEMBER": "engine-{hostname}"})
+        assert settings.processor.member == f"engine-{socket.gethostname()}"
 
     def test_text_that_looks_like_a_number_stays_text_where_text_is_asked(self) -> None:
         settings = load(None, environ={"FLUXFORGE_BROKER__PROPERTIES__SASL_PASSWORD": "0123"})

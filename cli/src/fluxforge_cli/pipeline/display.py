@@ -17,7 +17,9 @@ LINE_EVERY_S = 5.0
 
 
 class Display(Protocol):
-    """Shows pictures while it is open."""
+    """Shows pictures while it is open; one each `every_s` is enough."""
+
+    every_s: float
 
     def __enter__(self) -> Self: ...
 
@@ -42,6 +44,8 @@ def choose(console: Console, *, plain: bool) -> Display:
 
 class LiveView:
     """Redraws in place."""
+
+    every_s = 0.25
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -69,6 +73,8 @@ class LiveView:
 
 class PlainLines:
     """One line each five seconds and at each change of phase."""
+
+    every_s = 1.0
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -20,7 +20,7 @@ def compile_kernels(display: Display, stop: Stop) -> None:
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "fluxforge_cli.pipeline.compile"],
+            [sys.executable, "-m", "fluxforge.kernels"],
             stdout=output,
             stderr=output,
             start_new_session=True,

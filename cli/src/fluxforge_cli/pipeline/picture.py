@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -49,7 +49,7 @@ class Picture:
     news: Sequence[str] = field(default=())
 
 
-def percentiles(values: Sequence[float]) -> tuple[float, float] | None:
+def percentiles(values: Collection[float]) -> tuple[float, float] | None:
     """(p50, p99) by nearest rank; None of nothing."""
     if not values:
         return None

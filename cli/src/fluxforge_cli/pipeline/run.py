@@ -9,6 +9,7 @@ from pathlib import Path
 from fluxforge import service
 from fluxforge.bronze.layout import tree as bronze_tree
 from fluxforge.clock import Clock, SystemClock
+from fluxforge.errors import LogUnavailable
 from fluxforge.lake.layout import lake_tree
 from fluxforge.service import Stop
 from fluxforge.settings import Settings
@@ -27,12 +28,10 @@ START_S = 60.0
 STOP_S = 30.0
 DRAIN_S = 120.0
 FLOW_S = 30.0
-RECENT = 20_000
-"""Latency of so many newest rows stands in the live view; the summary takes all."""
 
 
 class Run:
-    """Programs of one pipeline under supervision; `display` gets a new picture a few times a second."""
+    """Programs of one pipeline under supervision; `display` gets a new picture as often as it can show one."""
 
     def __init__(
         self,
@@ -47,7 +46,7 @@ class Run:
         clock: Clock | None = None,
     ) -> None:
         self.settings = settings
-        self._counting = False
+        self._counting = self._away = False
         self.from_start = not from_end
         self.children: dict[str, Child] = {}
         self._title, self._logs, self._environ, self._display = title, logs, environ, display
@@ -60,7 +59,7 @@ class Run:
         self._market_rates: dict[str, float] = {}
         self._market_events: dict[str, int] = {}
         self._looked = self._shown = self._began = self._clock.monotonic()
-        self._latency_from = self._events_from = 0
+        self._events_from = 0
         self.bronze = Stored(bronze_tree(settings.storage.input))
         self.lake = Stored(lake_tree(settings.storage.output))
         for stored in (self.bronze, self.lake):
@@ -116,7 +115,7 @@ class Run:
         """The run's time counts from here."""
         self._counting = True
         self._began = self._clock.monotonic()
-        self._latency_from = len(self.watch.latencies)
+        self.watch.latencies.clear()
         self._events_from = self.watch.counts.events
 
     def run(self, stop: Stop) -> None:
@@ -185,12 +184,15 @@ class Run:
                 self._display.say(f"{child.name} died (exit code {child.exit_code}) and is restarted; see {child.log}")
             if child.given_up:
                 raise child.failure(f"keeps failing (exit code {child.exit_code})")
-        self.watch.read()
+        try:
+            self._observe()
+            self._away = False
+        except LogUnavailable as error:  # a broker may be away for a while: that is no reason to end what waits for it
+            if not self._away:
+                self._display.say(f"the log does not answer: {error}")
+            self._away = True
         now = self._clock.monotonic()
-        if now - self._looked >= LOOK_S:
-            self._look(now - self._looked)
-            self._looked = now
-        if now - self._shown >= 0.25:
+        if now - self._shown >= self._display.every_s:
             self._shown = now
             self._display.show(self.picture(phase))
 
@@ -217,7 +219,7 @@ class Run:
             dead=counts.dead,
             queue=sum(queues) if queues else None,
             capacity=sum(r.capacity or 0 for r in self._readings.values()) or None,
-            latency=percentiles(self.watch.latencies[self._latency_from :][-RECENT:]),
+            latency=percentiles(self.watch.latencies),
             ofi_name=self.watch.ofi_name,
             news=[f"{reason}: {count} reset(s)" for reason, count in counts.resets.items()],
         )
@@ -227,12 +229,19 @@ class Run:
         return (self.watch.counts.events - self._events_from) / max(self.elapsed(), 1e-3)
 
     def latency(self) -> tuple[float, float] | None:
-        """p50 and p99 of all rows since the run began, ms."""
-        return percentiles(self.watch.latencies[self._latency_from :])
+        """p50 and p99 of the newest rows since the run began, ms."""
+        return percentiles(self.watch.latencies)
 
     def _line(self, name: str) -> ServiceLine:
         child = self.children[name]
         return ServiceLine(name, child.state, self._rates.get(name), self._lags.get(name), child.restarts)
+
+    def _observe(self) -> None:
+        self.watch.read()
+        now = self._clock.monotonic()
+        if now - self._looked >= LOOK_S:
+            span, self._looked = now - self._looked, now
+            self._look(span)
 
     def _look(self, span: float) -> None:
         for name, probe in self._probes.items():
@@ -252,6 +261,9 @@ class Run:
         self.lake.read()
 
     def _is_behind(self, name: str) -> bool:
-        ends = self.watch.ends(self._programs[name].reads)
+        try:
+            ends = self.watch.ends(self._programs[name].reads)
+        except LogUnavailable:
+            return True
         reading = self._probes[name].read()
         return bool(ends) and (reading is None or reading.behind(ends) > 0)

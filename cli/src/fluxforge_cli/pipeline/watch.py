@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from fluxforge.kernels.config import FeatureConfig
 from fluxforge.log import Batch, Log, Reader, Record, TopicPartition
 from fluxforge.topics import Topics
 
+LATENCIES = 20_000
 _KINDS = {str(int(kind)).encode(): kind for kind in Kind}
 
 
@@ -69,13 +70,14 @@ class Counts:
 class Watch:
     """Follows every topic of the pipeline with plain readers; `read` takes what is new and returns at once.
 
-    Latency is measured at a row's arrival here: clock now − the `capture_ts` of the event behind the row, in ms.
+    Latency is measured at a row's arrival here: clock now − the `capture_ts` of the event behind the row, in ms. The
+    newest `LATENCIES` are kept: a pipeline that runs for months must not fill the memory.
     """
 
     def __init__(self, log: Log, topics: Topics, features: FeatureConfig, clock: Clock, *, from_end: bool) -> None:
         self.counts = Counts()
         self.markets: dict[str, Market] = {}
-        self.latencies: list[float] = []
+        self.latencies: deque[float] = deque(maxlen=LATENCIES)
         self._log, self._clock = log, clock
         horizon = features.horizons[0]
         self.ofi_name = f"ofi_sum_{horizon}s"

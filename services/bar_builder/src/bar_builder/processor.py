@@ -31,6 +31,7 @@ class BarProcessor:
             # Those bars go back to 00:00 UTC.
             self.warm_up_s = max(self.warm_up_s, 86_400 + 120.0)
         self._headers: Headers = (("config", self.config_hash.encode()),)
+        metrics.LATE.labels(ROLE)  # at 0 from the start: the first increase could not be seen otherwise
 
     def kernel(self) -> BarKernel:
         return BarKernel(self._config)

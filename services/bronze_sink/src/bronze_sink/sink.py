@@ -10,7 +10,7 @@ from fluxforge.clock import Clock, SystemClock
 from fluxforge.files import Chain, ChainId, Tree
 from fluxforge.files.storage import Step, no_step
 from fluxforge.log import Bounds, Log, TopicPartition
-from fluxforge.sink import LOCK_TIMEOUT_S, Sink
+from fluxforge.sink import LOCK_TIMEOUT_S, Sink, timed
 
 ROLE = "bronze"
 
@@ -31,7 +31,7 @@ class BronzeSink(Sink):
         step: Step = no_step,
     ) -> None:
         clock = clock or SystemClock()
-        opener = partial(_open, tree, rolling or Rolling(), clock, step)
+        opener = partial(_open, tree, rolling or Rolling(), clock, timed(ROLE, clock, step))
         super().__init__(log, topics, tree, opener, role=ROLE, group=group, member=member, clock=clock, step=step)
 
 

@@ -13,8 +13,8 @@ from collector.native import NativeCollector
 from collector.pipeline import Pipeline
 from collector.stats import Stats
 from collector.venues import venue_of
-from fluxforge import metrics
-from fluxforge.clock import Clock
+from fluxforge import condition, metrics
+from fluxforge.clock import NS, Clock
 from fluxforge.errors import ConfigError
 from fluxforge.events import Trade
 from fluxforge.log import Log
@@ -22,11 +22,17 @@ from fluxforge.settings import CcxtExchange, NativeExchange, Settings
 
 _log = logging.getLogger(__name__)
 
+PROBE_S, PROBE_STEP_S = 2.0, 0.02
+
 
 class Source(Protocol):
     """One exchange by one road."""
 
     async def run(self) -> None: ...
+
+    @property
+    def waits_for(self) -> str:
+        """What it lacks to follow all of its markets; "" where nothing."""
 
 
 async def collect(settings: Settings, log: Log, stop: asyncio.Event, clock: Clock) -> Stats:
@@ -41,11 +47,15 @@ async def collect(settings: Settings, log: Log, stop: asyncio.Event, clock: Cloc
     names = settings.topic_names()
     wire = names.wire if settings.ingestion.capture_wire else None
     pipeline = Pipeline(log.appender(), names.raw, stats=stats, capacity=capacity, wire_topic=wire)
-    metrics.QUEUE_CAPACITY.set(capacity)
+    metrics.QUEUE_CAPACITY.labels(settings.collector.id).set(capacity)
     writing = asyncio.create_task(pipeline.run())
-    reporting = asyncio.create_task(_report(pipeline, stats, clock, settings.ingestion.stats_interval))
+    following: dict[Source, asyncio.Task[None]] = {}
+    reporting = asyncio.create_task(_report(settings, pipeline, following, stats, clock))
+    probing = asyncio.create_task(_probe(settings.collector.id, pipeline, stats))
     resume = await _left_off(settings, log, clock)
-    running = [asyncio.create_task(source.run()) for source in sources(settings, pipeline, stats, clock, resume)]
+    for source in sources(settings, pipeline, stats, clock, resume):
+        following[source] = asyncio.create_task(source.run())
+    running = list(following.values())
     try:
         await _supervise(running, stop, writing)
     finally:
@@ -53,6 +63,7 @@ async def collect(settings: Settings, log: Log, stop: asyncio.Event, clock: Cloc
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         reporting.cancel()
+        probing.cancel()
         for page in pipeline.ledger.close(clock.now()):
             pipeline.offer(page)
         pipeline.close()
@@ -135,17 +146,48 @@ async def _supervise(running: list[asyncio.Task[None]], stop: asyncio.Event, wri
         stopping.cancel()
 
 
-async def _report(pipeline: Pipeline, stats: Stats, clock: Clock, interval: float) -> None:
-    """Gauges and what is due of the ledger each second, a line of statistics each `interval` s."""
-    loop = asyncio.get_running_loop()
+async def _probe(id_: str, pipeline: Pipeline, stats: Stats) -> None:
+    """Now and then measure how long it takes until the log has what it has been given."""
+    loop, seconds = asyncio.get_running_loop(), metrics.LOG_WRITE.labels(id_)
+    while True:
+        await asyncio.sleep(PROBE_S)
+        since, given = loop.time(), stats.of(metrics.EVENTS)
+        if not len(pipeline):
+            continue
+        while stats.of(metrics.EVENTS) - len(pipeline) < given:  # noqa: ASYNC110  what the log has pending raises no event
+            await asyncio.sleep(PROBE_STEP_S)
+        seconds.observe(loop.time() - since)
+
+
+def _waits_for(pipeline: Pipeline, following: Mapping[Source, asyncio.Task[None]]) -> str:
+    if pipeline.full:
+        return f"{len(pipeline)} events wait for the log"
+    if not following:
+        return condition.STARTING
+    lacks = ["a source has ended" if task.done() else source.waits_for for source, task in following.items()]
+    return "; ".join(filter(None, lacks))
+
+
+async def _report(
+    settings: Settings,
+    pipeline: Pipeline,
+    following: Mapping[Source, asyncio.Task[None]],
+    stats: Stats,
+    clock: Clock,
+) -> None:
+    """Gauges and what is due of the ledger each second, now and then a line of statistics."""
+    loop, id_ = asyncio.get_running_loop(), settings.collector.id
     said = loop.time()
     while True:
         await asyncio.sleep(1.0)
+        condition.PROCESS.turned(_waits_for(pipeline, following))
         stats.publish()
-        metrics.QUEUE.set(len(pipeline))
-        metrics.QUEUE_MOST.set(pipeline.most)
+        metrics.QUEUE.labels(id_).set(len(pipeline))
+        metrics.QUEUE_MOST.labels(id_).set(pipeline.most)
+        for identity, heard in pipeline.ledger.heard(settings.metrics.markets):
+            metrics.HEARD.labels(identity["source"], identity["exchange"], identity["symbol"]).set(heard / NS)
         for page in pipeline.ledger.due(clock.now()):
             pipeline.offer(page)
-        if loop.time() - said >= interval:
+        if loop.time() - said >= settings.ingestion.stats_interval:
             said = loop.time()
             _log.info("%s", stats.line(len(pipeline)))

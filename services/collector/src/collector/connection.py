@@ -86,6 +86,11 @@ class Connection:
         finally:
             self.feed.let_go()
 
+    @property
+    def established(self) -> bool:
+        """Whether the socket stands and the exchange has confirmed every subscription."""
+        return self._socket is not None and self.feed.verified
+
     async def _session(self) -> None:
         """One connection, to its end. Always raises: what ended it."""
         self._verdict, self.feed.got_data = None, False

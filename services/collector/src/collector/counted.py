@@ -32,6 +32,8 @@ class Counted:
 
     def __init__(self, stats: Stats, labels: tuple[str, ...], ledger: Ledger) -> None:
         self._stats, self._labels, self._ledger = stats, labels, ledger
+        for metric in (*_METRICS.values(), metrics.BAD_FRAMES):
+            metric.labels(*labels)  # at 0 from the start: the first increase could not be seen otherwise
         self._seen: dict[str, Counter[str]] = {}
 
     def publish(self, markets: Iterable[Market]) -> None:

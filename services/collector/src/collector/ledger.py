@@ -7,6 +7,8 @@ each second and a quarter, so a longer pause is time without data, whatever the 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 
 from collector.identity import Identity, identity_of
 from fluxforge.clock import HOUR, MS, NS
@@ -50,6 +52,10 @@ class Ledger:
             page = self._pages[event.key] = Page(identity_of(event), event.capture_ts)
         return page
 
+    def heard(self, most: int) -> Iterator[tuple[Identity, int]]:
+        """When an event or heartbeat of each key last came, of the `most` first keys."""
+        return ((page.identity, page.heard) for page in islice(self._pages.values(), most))
+
     def count(self, key: str, what: str, n: int = 1) -> None:
         """Add to a count of `Coverage` that no event shows: gaps, duplicates, shed, resyncs, crossed (ns)."""
         if (page := self._pages.get(key)) is not None:
@@ -87,7 +93,7 @@ class Page:
         self.counts: Counter[str] = Counter()
         self._skews: Counter[int] = Counter()
         self._closed: list[Coverage] = []
-        self._heard = since
+        self.heard = since
 
     def saw(self, event: AnyEvent) -> None:
         """An event of the key goes to the log."""
@@ -97,7 +103,7 @@ class Page:
         while now >= self.end:
             self.turn()
         counts = self.counts
-        if now > self._heard:
+        if now > self.heard:
             self._listen(now)
         self.identity["connection"] = event.connection
         if isinstance(event, Ticker):
@@ -135,8 +141,8 @@ class Page:
 
     def coverage(self, until: int) -> Coverage:
         """The page as it stands at `until`."""
-        silent = until - max(self._heard, self.since)
-        dark = self.counts["dark"] + (silent if until - self._heard > DARK_AFTER else 0)
+        silent = until - max(self.heard, self.since)
+        dark = self.counts["dark"] + (silent if until - self.heard > DARK_AFTER else 0)
         return Coverage(
             **self.identity,
             ts=None,
@@ -151,9 +157,9 @@ class Page:
         )
 
     def _listen(self, now: int) -> None:
-        if now - self._heard > DARK_AFTER:
-            self.counts["dark"] += now - max(self._heard, self.since)
-        self._heard = now
+        if now - self.heard > DARK_AFTER:
+            self.counts["dark"] += now - max(self.heard, self.since)
+        self.heard = now
 
 
 def _percentile(milliseconds: Counter[int], share: float) -> int | None:

@@ -71,6 +71,14 @@ class NativeCollector:
                 for connection in self.connections:
                     group.create_task(connection.run())
 
+    @property
+    def waits_for(self) -> str:
+        """As `collector.collect.Source`."""
+        name, up = self._config.venue.name, sum(connection.established for connection in self.connections)
+        if not self.connections:
+            return f"{name}: no list of markets yet"
+        return "" if up == len(self.connections) else f"{name}: {up} of {len(self.connections)} sockets are subscribed"
+
     def _answers(self) -> aiohttp.TraceConfig:
         """REST answers go where captured frames go."""
         trace = aiohttp.TraceConfig()

@@ -27,7 +27,7 @@ from collector.ledger import Ledger
 from collector.stats import Stats
 from fluxforge import codec, metrics
 from fluxforge.clock import MS
-from fluxforge.errors import LogError, LogUnavailable
+from fluxforge.errors import LogError, LogUnavailable, RecordsLost
 from fluxforge.events import KIND_OF, AnyEvent, BookDelta, BookSnapshot, Heartbeat, Reset, ResetReason, Ticker, Wire
 from fluxforge.log import Appender, Output
 
@@ -151,7 +151,11 @@ class Pipeline:
             )
 
     async def run(self) -> None:
-        """Write until `close`. Raises LogUnavailable when the log does not answer any more even then."""
+        """Write until `close`.
+
+        Raises LogUnavailable when the log does not answer any more even then, and RecordsLost where it has refused what
+        was queued: the next life begins every market with a Reset, a snapshot and the trades that are missing.
+        """
         loop = asyncio.get_running_loop()
         while self._queue or not self._closing:
             if not self._queue:
@@ -205,8 +209,8 @@ class Pipeline:
         if waiting < self._at_once and not self._queue and not self._in_flight:
             try:
                 self._append(event, lane.key)
-            except LogUnavailable:
-                pass
+            except (LogUnavailable, RecordsLost):
+                pass  # the writing thread waits, or ends the collector
             else:
                 return
         if not self._queue:
@@ -230,13 +234,13 @@ class Pipeline:
             backoff.reset()
 
     def _append(self, event: AnyEvent, key: bytes) -> None:
-        """Raises LogUnavailable; an event that can never be stored is counted and named."""
+        """Raises LogUnavailable and RecordsLost; an event that can never be stored is counted and named."""
         value, headers = codec.encode(event, self._fmt), codec.headers(event)
         topic = self._wire_topic if self._wire_topic is not None and isinstance(event, Wire) else self._topic
         output = Output(topic, key, value, headers, event.capture_ts // MS)
         try:
             self._appender.append(output)
-        except LogUnavailable:
+        except (LogUnavailable, RecordsLost):
             raise
         except LogError:
             self.rejected += 1

@@ -46,6 +46,7 @@ class FeatureProcessor:
         # VPIN's buckets go back to 00:00 UTC.
         self.warm_up_s = float(max(DECAY_SPAN * max(config.horizons), config.impact_window, 86_400) + 120)
         self._headers: Headers = (("config", self.config_hash.encode()),)
+        metrics.DEAD.labels(ROLE, "undecodable")  # at 0 from the start: the first increase could not be seen otherwise
 
     def kernel(self) -> FeatureKernel:
         return FeatureKernel(self._config)

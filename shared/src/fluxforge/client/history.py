@@ -41,6 +41,11 @@ class History:
     url: str | None = None
     data: Root | None = None
     hold_s: float = HOLD_S
+    version: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.version is not None and self.source != "lake":
+            raise ConfigError(f"source={self.source!r} has no versions", hint="source='lake' has")
 
     def rows(self) -> Iterator[list[Row]]:
         """In order, some at a time. Raises ConfigError at the end where there were none."""
@@ -83,7 +88,7 @@ class History:
 
         topic_of(self.settings.topic_names(), self.table)
         root = self.settings.storage.output if self.data is None else self.data
-        return lake.Merge(lake.selection(root, self.table, self.wanted), self.wanted)
+        return lake.Merge(lake.selection(root, self.table, self.wanted, self.version), self.wanted)
 
     def _topics(self) -> Topics:
         prefix = self.settings.broker.prefix
@@ -108,6 +113,7 @@ def frame(
     data: Root | None = None,
     settings: Settings | None = None,
     hold_s: float = HOLD_S,
+    version: str | None = None,
     kind: Kind = "polars",
 ) -> Any:
     """The rows of a `stream` of history as a frame of Polars or pandas, or as an Arrow table.
@@ -116,7 +122,7 @@ def frame(
     no value, and without columns that the configuration does not know. All rows are in memory.
     """
     wanted = Wanted.of(symbols, exchanges, start, end, columns)
-    found = History(table, source, wanted, settings or load(), url, data, hold_s).arrow()
+    found = History(table, source, wanted, settings or load(), url, data, hold_s, version).arrow()
     if kind == "arrow":
         return found
     if kind == "pandas":

@@ -138,7 +138,7 @@ class Merge:
         return in_order(pa.concat_tables(ready))
 
 
-def selection(root: Root, table: str, wanted: Wanted) -> Selection:
+def selection(root: Root, table: str, wanted: Wanted, version: str | None = None) -> Selection:
     """The files of a table that can hold rows that are wanted.
 
     Raises StorageError where there are none, ConfigError where there are none of a market.
@@ -147,7 +147,7 @@ def selection(root: Root, table: str, wanted: Wanted) -> Selection:
         start=None if wanted.first is None else wanted.first - LATE_NS,
         end=None if wanted.last is None else wanted.last + EARLY_NS,
     )
-    found = select(root, LAKE_TABLES[table], chosen)
+    found = select(root, LAKE_TABLES[table], chosen, version)
     markets = [(at.file.meta["exchange"], at.file.meta["symbol"]) for at in found.files]
     wanted.missing(set(markets))
     kept = [at for at, market in zip(found.files, markets, strict=True) if wanted.market(*market)]

@@ -31,6 +31,7 @@ async def stream(
     data: Root | None = None,
     settings: Settings | None = None,
     hold_s: float = HOLD_S,
+    version: str | None = None,
 ) -> AsyncIterator[Row]:
     """Rows of a table: live, for ever, in order per symbol; of history, in order of capture, to its end.
 
@@ -41,6 +42,7 @@ async def stream(
     columns             of history, besides those that name and order a row; None takes all
     url                 of the log, data: root of the lake; None takes the configuration's
     hold_s              of a topic's history: rows may be so far out of order, s of capture; so much waits in memory
+    version             of the lake, `live` for the live one; None: the one that `data` names, else the current one
 
     Nothing is read before it is asked for. Raises LogUnavailable when the log cannot be reached, UnknownTopic when
     nothing was ever published to it, StorageError where the lake has no rows, ConfigError for what does not exist:
@@ -49,14 +51,14 @@ async def stream(
     settings = settings or load()
     pieces: Iterator[list[Row]]
     if source == "live":
-        if end is not None or columns is not None:
-            raise ConfigError("live rows have no end and all their columns", hint="source='topic' ends")
+        if (end, columns, version) != (None, None, None):
+            raise ConfigError("live rows have no end, no version and all their columns", hint="source='topic' ends")
         pieces = _live(table, symbols, exchanges, start, url, settings)
     else:
         if start in ("latest", "earliest"):
             raise ConfigError(f"start={start!r} is for live rows", hint="history starts at a time; None takes all")
         wanted = Wanted.of(symbols, exchanges, start, end, columns)
-        pieces = History(table, source, wanted, settings, url, data, hold_s).rows()
+        pieces = History(table, source, wanted, settings, url, data, hold_s, version).rows()
     lock = threading.Lock()  # who is cancelled leaves a thread behind that still reads
 
     def advance() -> list[Row] | None:

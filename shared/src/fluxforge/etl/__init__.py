@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fluxforge.etl.job import TABLES, run
 from fluxforge.etl.task import Result
+from fluxforge.etl.watch import Pass, watch
 from fluxforge.etl.window import ALL, Window
 
-__all__ = ["ALL", "TABLES", "Result", "Window", "run"]
+__all__ = ["ALL", "TABLES", "Pass", "Result", "Window", "run", "watch"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import msgspec
 
@@ -67,6 +67,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
         return self.cut % DAY == 0
 
     def chains(self) -> set[ChainId]:
+        """All that were there."""
         return {mark.chain for mark in self.marks}
 
     def mark(self, chain: ChainId) -> Mark | None:
@@ -88,6 +89,11 @@ def load(lake: Tree) -> list[Checkpoint]:
             except (FileNotFoundError, StorageError, msgspec.MsgspecError) as error:
                 _log.warning("checkpoint %s is passed over: %s", lake.storage.name(f"{FOLDER}/{name}"), error)
     return sorted(found, key=lambda head: -head.cut)
+
+
+def of_group(heads: Iterable[Checkpoint], mine: Set[ChainId], there: Set[ChainId]) -> list[Checkpoint]:
+    """Those over none of the chains that are `there` but `mine`, in the order given."""
+    return [head for head in heads if head.chains() & mine and not head.chains() & (there - mine)]
 
 
 def tidy(lake: Tree, heads: Iterable[Checkpoint]) -> None:

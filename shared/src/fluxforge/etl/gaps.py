@@ -24,11 +24,12 @@ def read_batches(
     slots: Slots,
     *,
     start: int = 0,
+    end: int | None = None,
     renewed: frozenset[int] | None = None,
     begun: bool = False,
     on_error: OnError,
 ) -> Iterator[BronzeBatch]:
-    """The chain from offset `start` on; behind offsets that are in no segment, each key begins with a Reset.
+    """The chain's offsets [start, end); behind offsets that are in no segment, each key begins with a Reset.
 
     A gap before the first event parts nothing. Who goes on in the chain says whether it has `begun`, and which slots
     are `renewed` behind the last gap, as in `BronzeBatch`.
@@ -39,7 +40,7 @@ def read_batches(
         if begun:
             renewed = frozenset()
 
-    for tables in bronze.read_tables(tree, chain, start=start, on_gap=behind, on_error=on_error):
+    for tables in bronze.read_tables(tree, chain, start=start, end=end, on_gap=behind, on_error=on_error):
         batch = build(tables, slots)
         if len(batch.batch.events):
             begun = True

@@ -8,13 +8,14 @@ from fluxforge.bronze.read import OnError, stop
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.etl import checkpoints
 from fluxforge.etl.checkpoints import Checkpoint
+from fluxforge.etl.cluster import on_cluster
 from fluxforge.etl.extents import Extent, extents, groups
 from fluxforge.etl.share import share
 from fluxforge.etl.task import Job, Progress, Result, Task, process
 from fluxforge.etl.window import ALL, Window
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.lake.layout import claim
-from fluxforge.storage import Root
+from fluxforge.storage import Root, location
 
 TABLES = ("hf", "bars", "trades", "ticker")
 LOCK_TIMEOUT_S = 5.0
@@ -29,6 +30,7 @@ def run(
     bars: BarConfig | None = None,
     tables: Sequence[str] = TABLES,
     workers: int = 1,
+    scheduler: str | None = None,
     verify: bool = False,
     on_error: OnError = stop,
     progress: Progress = lambda *_: None,
@@ -42,14 +44,18 @@ def run(
     window    whose rows are added. They are those of a run over all of Bronze, because what was captured before them
               is read too; they must continue the lake's, or begin it
     workers   processes that share the chains, those of one market together; the rows are the same
+    scheduler of a Dask cluster that does the work instead, a URL; it must reach both places by the names given here
     verify    begin at the beginning and hold everything that is stored against what is made again
     on_error  told of a segment that cannot be read; the default stops there
 
     Raises StorageError where the output belongs to the live pipeline, to another configuration, or to other events;
-    SegmentError for a segment that cannot be read; ConfigError for an unknown table.
+    SegmentError for a segment that cannot be read; ConfigError for an unknown table, an output that names a version, or
+    a cluster that does not answer.
     """
     if unknown := set(tables) - set(TABLES):
         raise ConfigError(f"there is no table {', '.join(sorted(unknown))}", hint=f"choose from {', '.join(TABLES)}")
+    if output is not None and location(output).version is not None:
+        raise ConfigError(f"{output} names a version of a lake", hint="`fluxforge reprocess` makes versions")
     job = Job(
         data,
         data if output is None else output,
@@ -72,6 +78,8 @@ def run(
         heads = checkpoints.load(lake)
         checkpoints.tidy(lake, heads)
         tasks = tasks_of(groups(raw, found, heads), [] if verify else heads)
+        if scheduler is not None:
+            return on_cluster(job, tasks, scheduler, None if on_error is stop else on_error, progress)
         if workers > 1 and len(tasks) > 1:
             return share(job, tasks, workers, on_error, progress)
         return one_by_one(job, tasks, on_error, progress)
@@ -80,14 +88,9 @@ def run(
 
 
 def tasks_of(parts: Sequence[Sequence[Extent]], heads: Sequence[Checkpoint]) -> list[Task]:
-    """Each group of chains with the checkpoints that are over none but its chains, or such as Bronze has no longer."""
-    found = []
+    """Each group of chains with its checkpoints."""
     there = {extent.chain for part in parts for extent in part}
-    for part in parts:
-        mine = {extent.chain for extent in part}
-        own = [head for head in heads if head.chains() & mine and not head.chains() & (there - mine)]
-        found.append(Task(part, own))
-    return found
+    return [Task(part, checkpoints.of_group(heads, {extent.chain for extent in part}, there)) for part in parts]
 
 
 def one_by_one(job: Job, tasks: Sequence[Task], on_error: OnError, progress: Progress) -> Result:

@@ -183,7 +183,7 @@ class _Run:
     def _feed(self, i: int, mark: Mark | None) -> Feed:
         """A chain from its beginning, or from where a checkpoint left it."""
         extent, slot = self._extents[i], self._maker.slot
-        read = partial(read_batches, self._raw, extent.chain, slot, on_error=self._on_error)
+        read = partial(read_batches, self._raw, extent.chain, slot, end=extent.end, on_error=self._on_error)
         if mark is None:
             return Feed(i, extent.captured, read)
         renewed = None if mark.renewed is None else frozenset(slot(key, "") for key in mark.renewed)

@@ -15,6 +15,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,15 @@ def _changed(folder: Path) -> float:
 
 
 def _cache_folder() -> Path:
-    """A writable folder for this very source: beside it, or in the user's cache, or in NUMBA_CACHE_DIR."""
+    """A writable folder for this very source: beside it, or in the user's cache, or in NUMBA_CACHE_DIR.
+
+    numba wants to write where it reads: one that can only be read, as in a container's image, is copied.
+    """
     sources = sorted(Path(__file__).parent.glob("*.py"))
     sources += [Path(__file__).parent.parent / "batch.py"]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     given = os.environ.get("NUMBA_CACHE_DIR")
+    filled: Path | None = None
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fluxforge"
     for parent in (Path(given),) if given else (Path(__file__).parent / "__pycache__", user):
         folder = parent / f"kernels-{digest}"
@@ -52,7 +57,15 @@ def _cache_folder() -> Path:
                 if old != folder:
                     shutil.rmtree(old, ignore_errors=True)
             return folder
-    return Path(tempfile.gettempdir()) / f"fluxforge-kernels-{digest}-{os.getuid()}"
+        filled = folder
+    made = Path(tempfile.gettempdir()) / f"fluxforge-kernels-{digest}-{os.getuid()}"
+    if filled is not None and not made.exists():
+        scratch = Path(tempfile.mkdtemp(dir=made.parent))
+        shutil.copytree(filled, scratch, dirs_exist_ok=True)
+        with suppress(OSError):  # another process was first
+            scratch.rename(made)
+        shutil.rmtree(scratch, ignore_errors=True)
+    return made
 
 
 numba.config.CACHE_DIR = str(_cache_folder())

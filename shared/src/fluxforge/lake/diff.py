@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fluxforge.errors import StorageError
+from fluxforge.files import Tree
 from fluxforge.files.dataset import At
-from fluxforge.lake.layout import lake_tree
 from fluxforge.lake.scan import FOLDERS, Chosen, Time, matching
+from fluxforge.lake.versions import reading
 from fluxforge.storage import Root
 
 ORIGIN = frozenset({"source_partition", "source_offset"})
@@ -81,14 +82,16 @@ def diff(
 ) -> Iterator[DayDiff]:
     """Every day that either lake has, by table and path; one day of one market is in memory at a time.
 
+    a, b        the version that a root names, else its current one
     start, end  as of `fluxforge.lake.scan`
     ignore      columns that are not compared
 
     Raises StorageError where neither lake has any such row.
     """
     nothing, chosen = True, Chosen(exchange, symbol, start, end)
+    trees = reading(a), reading(b)
     for table in tables:
-        one, two = (_Side(root, table, chosen) for root in (a, b))
+        one, two = (_Side(tree, table, chosen) for tree in trees)
         for path in sorted({*one.files, *two.files}):
             found = compare(table, path, one.rows(path), two.rows(path), ignore)
             if any(found.rows):
@@ -96,7 +99,7 @@ def diff(
                 yield found
     if nothing:
         raise StorageError(
-            f"neither {lake_tree(a)} nor {lake_tree(b)} has rows to compare",
+            f"neither {trees[0]} nor {trees[1]} has rows to compare",
             hint="nothing has been written yet, or exchange, symbol and times are others",
         )
 
@@ -104,10 +107,10 @@ def diff(
 class _Side:
     """One lake's files of a table, by folder."""
 
-    def __init__(self, root: Root, table: str, chosen: Chosen) -> None:
+    def __init__(self, tree: Tree, table: str, chosen: Chosen) -> None:
         self.files: dict[str, list[At]] = defaultdict(list)
-        self._storage, self._bounds = lake_tree(root).storage, chosen.bounds
-        for at in matching(root, table, chosen):
+        self._storage, self._bounds = tree.storage, chosen.bounds
+        for at in matching(tree, table, chosen):
             self.files[posixpath.dirname(at.file.path)].append(at)
 
     def rows(self, path: str) -> pa.Table:

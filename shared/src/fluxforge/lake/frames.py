@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def scan_polars(root: Root, table: str, **chosen: Any) -> pl.LazyFrame:
+def scan_polars(root: Root, table: str, version: str | None = None, **chosen: Any) -> pl.LazyFrame:
     """The rows of `lake.scan` as a LazyFrame that Polars reads with its own reader.
 
     `chosen` (as of `scan`) takes files by their records, start and end among it. Of these a filter on exchange, symbol,
@@ -25,7 +25,7 @@ def scan_polars(root: Root, table: str, **chosen: Any) -> pl.LazyFrame:
         import polars as pl  # noqa: PLC0415  it is nobody's dependency
     except ImportError as error:
         raise ConfigError("Polars is not installed", hint="install polars") from error
-    found = select(root, table, Chosen(**chosen))
+    found = select(root, table, Chosen(**chosen), version)
     named = [at for at in found.files if at.path == at.file.path]
     frames = [_frame(found, named, hive=True)] if named else []
     for at in found.files:
@@ -45,16 +45,20 @@ def _frame(found: Selection, files: list[At], *, hive: bool) -> pl.LazyFrame:
     types = _types(found)
     inside = {name: kind for name, kind in types.items() if name not in found.names}
     storage = found.tree.storage
-    return pl.scan_parquet(
+    above: dict[str, pl.DataType] = {
+        part.partition("=")[0]: pl.String() for part in storage.url("").split("/") if "=" in part
+    }
+    frame = pl.scan_parquet(
         [storage.url(at.path) for at in files],
         glob=False,
-        schema=types if hive else inside,
+        schema={**types, **above} if hive else inside,
         hive_partitioning=hive,
-        hive_schema={name: types[name] for name in found.names} if hive else None,
+        hive_schema={name: types[name] for name in found.names} | above if hive else None,
         missing_columns="insert",
         extra_columns="ignore",
         storage_options=storage.access(),
     )
+    return frame.select(found.schema.names) if hive and above else frame
 
 
 def _types(found: Selection) -> dict[str, pl.DataType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ from fluxforge.errors import StorageError
 from fluxforge.files import CommittedFile, Tree, chains
 from fluxforge.files.history import newest
 from fluxforge.rows import Market, Table
-from fluxforge.storage import Root, storage
+from fluxforge.storage import Root, location, storage
 
 Road = Literal["live", "etl"]
 """Who wrote a chain: the lake roles behind the topics, or a batch run over Bronze."""
@@ -18,9 +19,25 @@ Road = Literal["live", "etl"]
 DAY_NS = 86_400 * NS
 
 
-def lake_tree(data: Root) -> Tree:
-    """The lake of a root: its `processed`."""
-    return Tree(storage(data, "processed"), active="_active", ready="")
+LIVE = "live"
+"""Names the lake that the live pipeline or a batch run writes, among the versions of a root."""
+VERSION = "version="
+"""What the folders of the others begin with."""
+
+
+def lake_tree(data: Root, version: str | None = None) -> Tree:
+    """The lake of a root: its `processed`, or there the version that is named here or in the root.
+
+    Writers take it as it is; what readers take is told by `fluxforge.lake.versions.reading`.
+    """
+    version = version or version_in(data) or LIVE
+    folder = "processed" if version == LIVE else f"processed/{VERSION}{version}"
+    return Tree(storage(data, folder), active="_active", ready="")
+
+
+def version_in(data: Root) -> str | None:
+    """The version of the lake that a root names."""
+    return None if isinstance(data, Path) else location(data).version
 
 
 def hive_symbol(symbol: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from fluxforge import rows
+from fluxforge import condition, rows
 from fluxforge.clock import Clock, SystemClock
 from fluxforge.errors import CodecError
 from fluxforge.files import ChainId, Commit, Tree
@@ -23,7 +23,7 @@ from fluxforge.log import Batch, Bounds, Log, Record, TopicPartition
 from fluxforge.rows import Table
 from fluxforge.service import Role, Stop, leave_pandas_out, open_log, spare_the_collector
 from fluxforge.settings import Settings
-from fluxforge.sink import LOCK_TIMEOUT_S, Sink
+from fluxforge.sink import LOCK_TIMEOUT_S, Sink, timed
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,8 @@ def role(tables: Sequence[str]) -> Role:
         found = sources(settings, tables)
         if not found:
             _log.info("every channel of this role is switched off")
-            stop.wait()
+            while not stop.wait(1.0):
+                condition.PROCESS.turned("")
             return
         log = open_log(settings)
         try:
@@ -112,6 +113,7 @@ class LakeSink(Sink):
     ) -> None:
         claim(tree, "live")
         clock = clock or SystemClock()
+        timing = timed(ROLE, clock, step)
         of_topic = {source.topic: source for source in sources}
 
         def opener(tp: TopicPartition, id_: ChainId, bounds: Bounds) -> _Partition:
@@ -125,7 +127,7 @@ class LakeSink(Sink):
                 config_hash=source.config_hash,
                 road="live",
                 lock_timeout=LOCK_TIMEOUT_S,
-                step=step,
+                step=timing,
             )
             return _Partition(writer, tp, max_bytes, max_age_s, clock.monotonic)
 

@@ -16,7 +16,8 @@ from fluxforge.clock import NS
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.files import CommittedFile, Tree
 from fluxforge.files.dataset import At, Found, committed_files, dataset, files_at, schema_of
-from fluxforge.lake.layout import hive_symbol, lake_tree, parts_of
+from fluxforge.lake.layout import hive_symbol, parts_of
+from fluxforge.lake.versions import reading
 from fluxforge.storage import Root
 
 FOLDERS = {"hf": "orderbook/hf", "bars": "orderbook/bars", "trades": "trades", "ticker": "ticker"}
@@ -73,10 +74,12 @@ def scan(
     end: Time | None = None,
     duration: int | None = None,
     source: str | None = None,
+    version: str | None = None,
 ) -> ds.Dataset:
     """A pyarrow dataset of the rows with start ≤ timestamp < end.
 
     root      the folder or `s3://bucket/prefix` that holds `processed/`, or what the configuration says
+    version   of the lake, `live` for the live one; None: the one that `root` names, else the current one
     table     hf, bars, trades or ticker
     symbol    as the exchange unifies it or as the path writes it: `BTC/USDT`, `BTC-USDT`
     duration  of bars, s; 0 for the information-driven ones, which their column bar_type tells apart
@@ -86,7 +89,7 @@ def scan(
     them, null where a file has none. Raises StorageError where nothing is committed.
     """
     chosen = Chosen(exchange, symbol, start, end, duration, source)
-    tree, files, schema, names, first, last = select(root, table, chosen)
+    tree, files, schema, names, first, last = select(root, table, chosen, version)
     made = dataset(tree, files, schema, (partition_of(at.file, names) for at in files), "timestamp")
     for bound, keep in ((first, pc.greater_equal), (last, pc.less)):
         if bound is not None:
@@ -94,10 +97,10 @@ def scan(
     return made
 
 
-def select(root: Root, table: str, chosen: Chosen) -> Selection:
+def select(root: Root, table: str, chosen: Chosen, version: str | None = None) -> Selection:
     """Raises StorageError where nothing is committed."""
-    tree = lake_tree(root)
-    found = matching(root, table, chosen)
+    tree = reading(root, version)
+    found = matching(tree, table, chosen)
     if not found:
         raise StorageError(
             f"{tree.storage.name('')}: no committed {table} rows match",
@@ -109,11 +112,11 @@ def select(root: Root, table: str, chosen: Chosen) -> Selection:
     return Selection(tree, found, schema, names, *chosen.bounds)
 
 
-def matching(root: Root, table: str, chosen: Chosen) -> list[At]:
+def matching(tree: Tree, table: str, chosen: Chosen) -> list[At]:
     """The committed files that can hold such rows, perhaps none. Raises StorageError for a table there is not."""
     if table not in FOLDERS:
         raise StorageError(f"there is no table {table!r}", hint=f"one of {', '.join(FOLDERS)}")
-    tree, (first, last) = lake_tree(root), chosen.bounds
+    first, last = chosen.bounds
     wanted = {
         "exchange": chosen.exchange,
         "symbol": None if chosen.symbol is None else hive_symbol(chosen.symbol),

@@ -40,6 +40,7 @@ class LakeWriter:
         }
         self._format = file_format(self._schema.with_metadata(metadata))
         self._waiting: list[pa.Table] = []
+        self._bytes = 0
 
     @classmethod
     def open(
@@ -70,7 +71,7 @@ class LakeWriter:
     @property
     def bytes(self) -> int:
         """Arrow bytes that wait for the commit."""
-        return sum(table.nbytes for table in self._waiting)
+        return self._bytes  # asked at every step of the loop, when thousands of small tables may wait
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows in log order, with the table's columns, exchange, symbol and source; None and NaN become null.
@@ -81,13 +82,13 @@ class LakeWriter:
             columns = [
                 pa.array([row[field.name] for row in rows], field.type, from_pandas=True) for field in self._wide
             ]
-            self._waiting.append(pa.Table.from_arrays(columns, schema=self._wide))
+            self._wait(columns)
 
     def add_table(self, rows: pa.Table, markets: Sequence[Market]) -> None:
         """The same as Arrow: the table's columns, and each row's market."""
         if rows.num_rows:
             names: list[Any] = [pa.array([getattr(market, name) for market in markets]) for name, _ in _MARKET]
-            self._waiting.append(pa.Table.from_arrays([*names, *rows.columns], schema=self._wide))
+            self._wait([*names, *rows.columns])
 
     def waiting(self) -> pa.Table:
         """What waits for the commit: source, exchange, symbol, then the table's columns."""
@@ -99,7 +100,7 @@ class LakeWriter:
             note = {name: part[name][0].as_py() for name, _ in _MARKET}
             segment = self._chain.segment(folder, self._format, time_column="timestamp", meta=note)
             segment.write(part.select(self._schema.names))
-        self._waiting.clear()
+        self._drop()
         return self._chain.commit(
             next_offset,
             schema=str(SCHEMA_VERSION),
@@ -109,7 +110,7 @@ class LakeWriter:
 
     def close(self) -> None:
         """Drop what waits and let go of the chain."""
-        self._waiting.clear()
+        self._drop()
         self._chain.close()
 
     def __enter__(self) -> Self:
@@ -117,6 +118,15 @@ class LakeWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _wait(self, columns: Sequence[Any]) -> None:
+        table = pa.Table.from_arrays(columns, schema=self._wide)
+        self._waiting.append(table)
+        self._bytes += table.nbytes
+
+    def _drop(self) -> None:
+        self._waiting.clear()
+        self._bytes = 0
 
     def _by_folder(self) -> Iterator[tuple[str, pa.Table]]:
         """The rows of each folder, each in the order they came."""

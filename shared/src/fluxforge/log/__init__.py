@@ -41,17 +41,18 @@ __all__ = [
 ]
 
 
-def open_log(url: str, properties: Mapping[str, str] | None = None) -> Log:
+def open_log(url: str, properties: Mapping[str, str] | None = None, *, linger: float | None = None) -> Log:
     """Open `kafka://host:port[,host:port…]` or `sqlite:///path`.
 
-    `properties` are librdkafka properties (SASL, TLS…); they are ignored by SQLite. Raises ConfigError for another
+    `properties` are librdkafka properties (SASL, TLS…), for Kafka alone; `linger` is how many s appended records are
+    gathered before they are stored, for SQLite alone (Kafka has a property for it). Raises ConfigError for another
     scheme and LogUnavailable when nothing answers.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite" and rest.startswith("/"):
         from fluxforge.log.sqlite import SqliteLog  # noqa: PLC0415  keeps librdkafka out of embedded processes
 
-        return SqliteLog(rest[1:])
+        return SqliteLog(rest[1:]) if linger is None else SqliteLog(rest[1:], linger=linger)
     if scheme == "kafka" and rest:
         from fluxforge.log.kafka import KafkaLog  # noqa: PLC0415
 

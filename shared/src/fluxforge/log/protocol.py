@@ -138,7 +138,11 @@ class Appender(Protocol):
     """Appends without a transaction; idempotent, in order per key."""
 
     def append(self, output: Output) -> None:
-        """Queue one record. Raises LogError (BufferError is handled inside by waiting) when it can never be stored."""
+        """Queue one record, waiting for room.
+
+        Raises LogError when it can never be stored, LogUnavailable when it may be later, and RecordsLost, from then on,
+        when one that was queued has been refused.
+        """
 
     def pending(self) -> int:
         """Records queued and not yet durable."""
@@ -167,7 +171,11 @@ class Consumer(Protocol):
     The listener's `assigned(tps)` runs inside `poll`, before any record of those partitions is returned, and must
     `seek` each of them; `revoked(tps)` runs while the partitions are still owned, so that a last commit is possible;
     `lost(tps)` when they are already gone.
+
+    joined  whether the group has dealt out its partitions with this member in it, be its own share empty
     """
+
+    joined: bool
 
     def poll(self, max_records: int = 1000, timeout: float = 0.1) -> list[Batch]:
         """Batches of assigned partitions; empty after `timeout` seconds. Raises OffsetOutOfRange past retention."""
@@ -243,6 +251,9 @@ class Log(Protocol):
         """Raises UnknownTopic."""
 
     def bounds(self, tp: TopicPartition) -> Bounds: ...
+
+    def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where each partition ends for its readers, all asked at once."""
 
     def offset_at(self, tp: TopicPartition, timestamp: int) -> int:
         """The first offset whose timestamp (ms) is ≥ `timestamp`; the end where there is none."""

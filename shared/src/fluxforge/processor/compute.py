@@ -80,6 +80,8 @@ class Compute:
         self.kernel = processor.kernel()
         self._decoder = Decoder(lambda partition, key: self.arena.slot(name_of(partition, key)))
         self._careful = 0
+        self.newest = 0
+        """The newest event time so far, ns."""
 
     @property
     def arena(self) -> Arena:
@@ -114,6 +116,7 @@ class Compute:
 
     def _finish(self, decoded: Decoded) -> Done:
         result = self.kernel.run(decoded.batch)
+        self.newest = max(self.newest, int(decoded.batch.events["ts"].max(initial=0)))
         return Done(list(self._processor.outputs(result, decoded)), np.unique(decoded.batch.events["slot"]))
 
     def _carefully(self, runs: Sequence[Run]) -> Done:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fluxforge import metrics
+from fluxforge import condition, metrics
+from fluxforge.clock import Clock, SystemClock
 from fluxforge.errors import Fenced, LogUnavailable
-from fluxforge.log import Batch, Consumer, Log, Output, TopicPartition, Transactor
+from fluxforge.log import Batch, Consumer, Log, TopicPartition, Transactor
 from fluxforge.processor import snapshots
 from fluxforge.processor.compute import Compute, Processor, Spoilt, parse_name
 from fluxforge.processor.decode import Run
+from fluxforge.processor.report import Report
 from fluxforge.processor.restore import Restorer
 from fluxforge.processor.saves import Saves
 from fluxforge.processor.snapshots import Snapshot
@@ -39,6 +41,11 @@ class Progress:
     committed: int
     next_offset: int
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether what comes next has not been processed before."""
+        return self.next_offset >= self.committed
+
 
 class Runtime:
     """One member of a processor's consumer group.
@@ -58,6 +65,7 @@ class Runtime:
         commit_interval: float = 1.0,
         snapshot_interval: float = 60.0,
         monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
     ) -> None:
         self._log = log
         self._processor = processor
@@ -66,7 +74,7 @@ class Runtime:
         self._snapshot_interval = snapshot_interval
         self._monotonic = monotonic
         self._restorer = Restorer(log, processor, log.topic_id(raw_topic))
-        self._counts = _Counts(processor.role, raw_topic)
+        self._report = Report(processor.role, raw_topic, log, clock or SystemClock())
         self._rejoined: deque[float] = deque(maxlen=REJOINS)
         self._partitions: dict[TopicPartition, Progress] = {}
         self._join()
@@ -106,7 +114,15 @@ class Runtime:
                 self._refuse(error)
             else:
                 self._refused = False
+        self._report.look({tp: p.next_offset for tp, p in self._partitions.items()}, self._compute.newest)
+        condition.PROCESS.turned(self._waits_for())
         return sum(len(batch.records) for batch in batches)
+
+    def _waits_for(self) -> str:
+        if not self._consumer.joined:
+            return "it joins its group"
+        left = sum(max(0, p.committed - p.next_offset) for p in self._partitions.values())
+        return f"{left} records are to be read again to rebuild its state" if left else ""
 
     def commit(self) -> None:
         """Make everything processed so far visible, with its offsets and the snapshots that are due."""
@@ -192,9 +208,10 @@ class Runtime:
         append = self._transactor.append
         for output in outputs:
             append(output)
+        fresh = [batch for batch in batches if self._partitions[batch.tp].is_fresh]
         for batch in batches:
             self._partitions[batch.tp].next_offset = batch.next_offset
-        self._counts.processed(batches, outputs)
+        self._report.processed(batches, fresh, outputs)
 
     def _commit(self, leaving: Sequence[TopicPartition] = ()) -> None:
         """One transaction for all partitions: outputs, offsets, and snapshots, of each key that leaves unsaved too."""
@@ -203,13 +220,13 @@ class Runtime:
             return
         for tp, next_offset in offsets.items():
             self._append_state(tp, next_offset, np.inf if tp in leaving else self._monotonic())
-        with self._counts.commits.time():
-            try:
+        try:
+            with self._report.commit():
                 self._transactor.commit(offsets, self._consumer)
-            except LogUnavailable as error:
-                _log.warning("a commit's outcome is unknown, reading where things stand: %s", error)
-                self._start_over()
-                return
+        except LogUnavailable as error:
+            _log.warning("a commit's outcome is unknown, reading where things stand: %s", error)
+            self._start_over()
+            return
         for tp, offset in offsets.items():
             self._partitions[tp].committed = max(self._partitions[tp].committed, offset)
 
@@ -223,7 +240,7 @@ class Runtime:
             _, key = parse_name(arena.key(slot))
             self._transactor.append(snapshots.encode(snapshot, topic, key, tp.partition))
             self._saves.saved(slot, next_offset, rebuild, now)
-            self._counts.snapshots.inc()
+            self._report.snapshots.inc()
         floor = snapshots.floor(*identity, self._saves.floor(tp.partition, next_offset))
         self._transactor.append(snapshots.encode(floor, topic, snapshots.FLOOR_KEY, tp.partition))
 
@@ -245,7 +262,8 @@ class Runtime:
                 self._saves.restored(slot, next_offset, rebuild)
             self._partitions[tp] = Progress(found.committed, found.start)
             self._consumer.seek(tp, found.start)
-            self._counts.position(tp, found.start)
+            condition.PROCESS.turned()
+            self._report.restored(tp, found.start)
         seconds = self._monotonic() - started
         metrics.RESTORE.labels(self._processor.role).set(seconds)
         _log.info("%s takes partitions %s, restored in %.2f s", self._member, [tp.partition for tp in tps], seconds)
@@ -255,29 +273,3 @@ class Runtime:
             for slot in self._compute.slots(tp.partition):
                 self._saves.drop(slot)
             self._compute.drop(tp.partition)
-
-
-class _Counts:
-    """The runtime's metrics, each label looked up once and each batch counted once."""
-
-    def __init__(self, role: str, raw_topic: str) -> None:
-        self._role = role
-        self._consumed = metrics.CONSUMED.labels(role, raw_topic)
-        self._positions: dict[TopicPartition, Callable[[float], None]] = {}
-        self._produced: dict[str, Callable[[float], None]] = {}
-        self.commits = metrics.COMMITS.labels(role)
-        self.snapshots = metrics.SNAPSHOTS.labels(role)
-
-    def position(self, tp: TopicPartition, offset: int) -> None:
-        if tp not in self._positions:
-            self._positions[tp] = metrics.POSITION.labels(self._role, tp.topic, str(tp.partition)).set
-        self._positions[tp](offset)
-
-    def processed(self, batches: Sequence[Batch], outputs: Sequence[Output]) -> None:
-        self._consumed.inc(sum(len(batch.records) for batch in batches))
-        for batch in batches:
-            self.position(batch.tp, batch.next_offset)
-        for topic, count in Counter([output.topic for output in outputs]).items():
-            if topic not in self._produced:
-                self._produced[topic] = metrics.PRODUCED.labels(self._role, topic).inc
-            self._produced[topic](count)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -49,6 +50,7 @@ class Replay:
                 one, is written to with `force` only
     partitions  of a target that is made; None: as many as the source's topics have in this log, or Bronze has seen
     speed       times the market's own pace; None: as fast as it goes
+    purpose     what else the run is for: only who asks for the same goes on with it
     wait        how to let so many s pass; it may end early
     """
 
@@ -64,6 +66,7 @@ class Replay:
         partitions: int | None = None,
         speed: float | None = None,
         force: bool = False,
+        purpose: Mapping[str, Any] = MappingProxyType({}),
         clock: Clock | None = None,
         wait: Callable[[float], object] | None = None,
     ) -> None:
@@ -73,7 +76,7 @@ class Replay:
         StorageError where Bronze has nothing of it.
         """
         self._log, self._tree = log, tree
-        self._selection = (selection or Selection()).check()
+        self._selection, self._purpose = (selection or Selection()).check(), purpose
         self._clock = clock or SystemClock()
         self._market = VirtualClock(speed, self._clock.monotonic)
         self._commit_s = COMMIT_SECONDS_AT_FULL_SPEED if speed is None else COMMIT_SECONDS
@@ -182,7 +185,7 @@ class Replay:
         return State(asked=self._asked(target), target=target, partitions=partitions, made=made, positions=positions)
 
     def _asked(self, target: str) -> dict[str, Any]:
-        return {"selection": msgspec.to_builtins(self._selection), "target": target}
+        return {"selection": msgspec.to_builtins(self._selection), "target": target, **self._purpose}
 
     def _check(self, target: str, run: str) -> None:
         asked = self._asked(target)

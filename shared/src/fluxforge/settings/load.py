@@ -1,4 +1,4 @@
-"""Settings from defaults, `config.yaml`, environment and command line, in rising order of rank."""
+"""Settings from defaults, a profile, `config.yaml`, environment and command line, in rising order of rank."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from fluxforge.errors import ConfigError
 from fluxforge.settings import document, environment
 from fluxforge.settings.document import KeyPath
 from fluxforge.settings.models import Settings
+from fluxforge.settings.profiles import PROFILES
 
 DEFAULT_FILE = Path("config.yaml")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Settings and where each given key came from: `config.yaml:12`, a variable's name or an option."""
+    """Settings and where each given key came from: `config.yaml:12`, a variable's name, an option or a profile."""
 
     settings: Settings
     origins: dict[KeyPath, str]
@@ -63,6 +64,7 @@ def load_with_origins(
     for key, value in (overrides or {}).items():
         _place(values, tuple(key.split(".")), value, key)
         origins[tuple(key.split("."))] = "the command line"
+    _fill(values, origins)
     try:
         return Loaded(Settings.model_validate(values), origins, file)
     except ValidationError as error:
@@ -90,6 +92,17 @@ def _place(values: dict[str, Any], path: KeyPath, value: Any, origin: str) -> No
     leaf = path[-1]
     at.pop(leaf.removesuffix("_file") if leaf.endswith("_file") else f"{leaf}_file", None)
     at[leaf] = value
+
+
+def _fill(values: dict[str, Any], origins: dict[KeyPath, str]) -> None:
+    """Set what the profile has and nobody gave."""
+    name = str(values.get("profile"))
+    for section, settings in PROFILES.get(name, {}).items():
+        at = values.setdefault(section, {})
+        if isinstance(at, dict):
+            for key in settings.keys() - at.keys():
+                at[key] = settings[key]
+                origins[section, key] = f"profile {name}"
 
 
 def _explained(error: ValidationError, origins: dict[KeyPath, str], file: Path | None) -> ConfigError:

@@ -6,8 +6,10 @@ The models are frozen and refuse unknown keys. They hold plain values only; kern
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
+from socket import gethostname
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -16,13 +18,21 @@ from fluxforge import catalogue
 from fluxforge.errors import ConfigError
 from fluxforge.kernels.config import DEFAULT, INFORMATION, BarConfig, FeatureConfig
 from fluxforge.settings.collecting import Ccxt, CoinbaseExchange, CollectorSettings, NativeExchange
+from fluxforge.settings.health import Health
 from fluxforge.settings.maintenance import Maintenance
+from fluxforge.settings.profiles import Profile
 from fluxforge.settings.section import Section, read_secret
 from fluxforge.topics import Topics, TopicSpec
 
 Level = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
     BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+]
+_VERSIONED = re.compile(r"(.*)@(live|[0-9a-f]{12})")
+MemberName = Annotated[
+    str,
+    BeforeValidator(lambda value: value.replace("{hostname}", gethostname()) if isinstance(value, str) else value),
+    Field(pattern=r"^[A-Za-z0-9._-]+$"),
 ]
 ByMarket = dict[str, Annotated[float, Field(gt=0)]]
 """A number for each market, `exchange|symbol` or a symbol on any exchange, and for all others: `default`."""
@@ -33,11 +43,13 @@ class Broker(Section):
 
     url         `sqlite:///relative.db`, `sqlite:////absolute.db` or `kafka://host:port[,host:port…]`
     prefix      first part of every topic name
+    linger_ms   ms for which the embedded log gathers what a collector appends before it stores it: fewer, larger writes
     properties  librdkafka properties (SASL, TLS…), for Kafka only; all held as secrets; `NAME_file` reads a file
     """
 
     url: str = Field(default="sqlite:///data/fluxforge.db", pattern=r"^(kafka://.+|sqlite:///.+)$")
     prefix: str = Field(default="market", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    linger_ms: float = Field(default=100.0, ge=0, le=5000)
     properties: dict[str, SecretStr] = Field(default={})
 
     @field_validator("properties", mode="before")
@@ -65,13 +77,15 @@ class TopicSettings(Section):
     partitions           of every topic: Pi 4, server 12, cluster 48
     raw_retention_hours  of the raw topic; −1 keeps for ever
     raw_retention_mb     of the raw topic, per partition; −1 without a cap
+    rows_retention_mb    of each topic of rows (features, bars, trades, ticker), per partition; −1 without a cap
     """
 
     partitions: int = Field(default=4, ge=1, le=1000)
     raw_retention_hours: float = 168.0
     raw_retention_mb: float = -1
+    rows_retention_mb: float = -1
 
-    @field_validator("raw_retention_hours", "raw_retention_mb")
+    @field_validator("raw_retention_hours", "raw_retention_mb", "rows_retention_mb")
     @classmethod
     def _positive_or_unbounded(cls, value: float) -> float:
         if value != -1 and value <= 0:
@@ -105,13 +119,14 @@ class Processor(Section):
 
     commit_interval    s between commits: outputs become readable then
     snapshot_interval  s between state snapshots of a key
-    member             names this worker in its group and its transactions: unique, and stable over restarts
+    member             names this worker in its group and its transactions: unique, and stable over restarts;
+                       `{hostname}` in it is this machine's or container's own
     workers            processes that share the work on this machine, members `{member}-1`, `{member}-2`…
     """
 
     commit_interval: float = Field(default=1.0, ge=0.02, le=5)
     snapshot_interval: float = Field(default=60.0, gt=0)
-    member: str = Field(default="1", pattern=r"^[A-Za-z0-9._-]+$")
+    member: MemberName = "1"
     workers: int = Field(default=1, ge=1, le=256)
 
 
@@ -278,14 +293,17 @@ class S3(Section):
 class StorageLocation(Section):
     """A root: Bronze lies in its `raw`, the lake in its `processed`.
 
-    path    folder, for backend local
-    bucket  for backend s3, with the `prefix` that all keys begin with
+    path     folder, for backend local
+    bucket   for backend s3, with the `prefix` that all keys begin with
+    version  of the lake, `live` for the one of the live pipeline; null: writers take that one, readers what
+             `fluxforge lake use` chose. Bronze has no versions
     """
 
     backend: Literal["local", "s3"] = "local"
     path: Path = Path("data")
     bucket: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
     prefix: str = Field(default="", pattern=r"^[A-Za-z0-9!_.*'()/=-]*$")
+    version: str | None = Field(default=None, pattern=r"^(live|[0-9a-f]{12})$")
     s3: S3 = S3()
 
     @model_validator(mode="after")
@@ -299,23 +317,29 @@ class StorageLocation(Section):
     def elsewhere(self, root: str | None) -> Self:
         """The folder or `s3://bucket/prefix` that `root` names, reached as this one is; this one for None.
 
-        Raises ConfigError.
+        `root@VERSION` names a version of the lake there, `@VERSION` one of this lake. Raises ConfigError.
         """
         if root is None:
             return self
+        version: str | None = None
+        if named := _VERSIONED.fullmatch(root):
+            root, version = named.groups()
+            if not root:
+                return self.model_copy(update={"version": version})
         if "://" not in root:
-            return type(self)(backend="local", path=Path(root), s3=self.s3)
+            return type(self)(backend="local", path=Path(root), version=version, s3=self.s3)
         scheme, _, rest = root.partition("://")
         bucket, _, prefix = rest.partition("/")
         try:
             if scheme == "s3":
-                return type(self)(backend="s3", bucket=bucket, prefix=prefix.strip("/"), s3=self.s3)
+                return type(self)(backend="s3", bucket=bucket, prefix=prefix.strip("/"), version=version, s3=self.s3)
         except ValidationError:
             pass
         raise ConfigError(f"{root!r} is no place for data", hint="name a folder, or s3://bucket/prefix")
 
     def __str__(self) -> str:
-        return str(self.path) if self.backend == "local" else f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+        place = str(self.path) if self.backend == "local" else f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+        return place if self.version is None else f"{place}@{self.version}"
 
 
 class Storage(Section):
@@ -326,15 +350,20 @@ class Storage(Section):
 
 
 class Metrics(Section):
-    """The Prometheus endpoint; port 0 takes a free one, null serves none."""
+    """The HTTP endpoint with `/metrics`, `/livez` and `/readyz`; port 0 takes a free one, null serves none.
+
+    markets  so many of a collector's markets have a series of their own
+    """
 
     host: str = "127.0.0.1"
     port: int | None = Field(default=9100, ge=0, le=65535)
+    markets: int = Field(default=100, ge=0)
 
 
 class Settings(Section):
-    """All of it. `log_levels` sets single loggers: `{collector: DEBUG}`."""
+    """All of it. `profile` names other defaults; `log_levels` sets single loggers: `{collector: DEBUG}`."""
 
+    profile: Profile | None = None
     log_level: Level = "INFO"
     log_format: Literal["console", "json"] = "console"
     log_levels: dict[str, Level] = Field(default={})
@@ -352,6 +381,7 @@ class Settings(Section):
     lake: Lake = Lake()
     storage: Storage = Storage()
     maintenance: Maintenance = Maintenance()
+    health: Health = Health()
     metrics: Metrics = Metrics()
 
     @model_validator(mode="after")
@@ -378,11 +408,12 @@ class Settings(Section):
 
     def topic_specs(self) -> list[TopicSpec]:
         """Every topic with its partitions and retention."""
-        hours, megabytes = self.topics.raw_retention_hours, self.topics.raw_retention_mb
+        hours = self.topics.raw_retention_hours
         return self.topic_names().specs(
             self.topics.partitions,
             raw_retention_ms=-1 if hours == -1 else int(hours * 3_600_000),
-            raw_retention_bytes=-1 if megabytes == -1 else int(megabytes * 1_000_000),
+            raw_retention_bytes=_bytes(self.topics.raw_retention_mb),
+            rows_retention_bytes=_bytes(self.topics.rows_retention_mb),
             wire=self.ingestion.capture_wire,
         )
 
@@ -409,3 +440,7 @@ class Settings(Section):
             held.append(self.coinbase.secret)
         held += [*self.storage.input.s3.secrets(), *self.storage.output.s3.secrets()]
         return [value for secret in held if (value := secret.get_secret_value())]
+
+
+def _bytes(megabytes: float) -> int:
+    return -1 if megabytes == -1 else int(megabytes * 1_000_000)

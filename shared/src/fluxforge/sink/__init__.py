@@ -8,5 +8,6 @@ opener   makes a `Partition` of an assigned one: an open chain, its batch, and w
 from __future__ import annotations
 
 from fluxforge.sink.loop import LOCK_TIMEOUT_S, MAX_BACKOFF_S, Opener, Partition, Sink
+from fluxforge.sink.report import timed
 
-__all__ = ["LOCK_TIMEOUT_S", "MAX_BACKOFF_S", "Opener", "Partition", "Sink"]
+__all__ = ["LOCK_TIMEOUT_S", "MAX_BACKOFF_S", "Opener", "Partition", "Sink", "timed"]

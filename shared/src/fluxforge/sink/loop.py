@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from fluxforge import condition
 from fluxforge.clock import Clock, SystemClock
 from fluxforge.errors import (
     DiskFull,
@@ -101,7 +102,7 @@ class Sink:
         self._partitions: dict[TopicPartition, Partition] = {}
         self._held: dict[TopicPartition, tuple[float, float]] = {}
         """Until when a partition waits, and how long in all; there from a failure to the next commit."""
-        self._report = Report(role, self._clock)
+        self._report = Report(role, log, self._clock)
         tree.storage.probe()
         self._consumer: Consumer = log.consumer(group, topics, member, self)
 
@@ -133,8 +134,9 @@ class Sink:
             self._append(batch)
         for tp in list(self._partitions):
             self._roll(tp)
-        self._report.ages(partition.age for partition in self._partitions.values())
-        self._report.lags(self.positions, self._log)
+        ages = (partition.age for partition in self._partitions.values())
+        self._report.look(ages, self.positions, len(self._waiting))
+        condition.PROCESS.turned(self._waits_for())
         return sum(len(batch.records) for batch in batches)
 
     @property
@@ -142,9 +144,19 @@ class Sink:
         """Of every partition being read, the next offset."""
         return {tp: partition.next_offset for tp, partition in self._partitions.items()}
 
+    def _waits_for(self) -> str:
+        if not self._consumer.joined:
+            return "it joins its group"
+        return f"{len(self._waiting)} partitions wait: {self._report.failure}" if self._waiting else ""
+
+    @property
+    def _waiting(self) -> set[TopicPartition]:
+        """Held, and not opened again yet."""
+        return self._held.keys() - self._partitions.keys()
+
     def statistics(self) -> str:
         """One line on what was done."""
-        return self._report.line(len(self._partitions), len(self._held))
+        return self._report.line(len(self._partitions), len(self._waiting))
 
     def close(self) -> None:
         """Store what was read, and leave the group."""
@@ -195,6 +207,7 @@ class Sink:
         self._partitions[tp] = partition
         self._consumer.seek(tp, partition.next_offset)
         self._report.opened(tp, partition.next_offset)
+        condition.PROCESS.turned()
         _log.info("%s[%d]: stored up to offset %d", *tp, partition.next_offset)
 
     def _append(self, batch: Batch) -> None:
@@ -231,6 +244,7 @@ class Sink:
     def _commit(self, tp: TopicPartition, partition: Partition) -> Commit | None:
         with self._report.commit_time():
             commit = partition.commit()
+        condition.PROCESS.turned()
         if commit is not None:
             self._report.committed(commit)
             self._commit_offsets({tp: commit.next_offset})

@@ -8,38 +8,60 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from fluxforge import metrics
-from fluxforge.clock import MS, Clock
+from fluxforge.clock import MS, NS, Clock
 from fluxforge.errors import StorageError, WriterConflict
 from fluxforge.files import Commit, Gap
+from fluxforge.files.storage import Step
+from fluxforge.lag import Lag
 from fluxforge.log import Batch, Log, TopicPartition
 
-LAG_INTERVAL_S = 2.0
+_SAFE = {"files.synced": "files.finished", "record.synced": "record.linked", "folders.synced": "file.linked"}
+"""Of `fluxforge.files.STEPS` those that wait for the disk or the bucket, each with the one before it."""
 
 _log = logging.getLogger(__name__)
+
+
+def timed(role: str, clock: Clock, step: Step) -> Step:
+    """`step`, and each wait of a commit for its store measured."""
+    fsyncs, last, since = metrics.FSYNCS.labels(role), "", 0.0
+
+    def note(name: str) -> None:
+        nonlocal last, since
+        now = clock.monotonic()
+        if last and _SAFE.get(name) == last:
+            fsyncs.observe(now - since)
+        last, since = name, now
+        step(name)
+
+    return note
 
 
 class Report:
     """Counts for one process."""
 
-    def __init__(self, role: str, clock: Clock) -> None:
+    def __init__(self, role: str, log: Log, clock: Clock) -> None:
         self._role, self._clock = role, clock
+        for counter in (metrics.FENCED, metrics.FILE_GAPS, metrics.UNDECODABLE):
+            counter.labels(role)  # at 0 from the start: the first increase could not be seen otherwise
+        self.failure = ""
+        """What the last failed write said."""
         self._totals: Counter[str] = Counter()
-        self._lag = 0
-        self._lag_at = 0.0
+        self._lag, self._behind = Lag(role, log, clock), 0
+        self._oldest: dict[TopicPartition, int] = {}
+        """Of each open batch, ms."""
 
     def opened(self, tp: TopicPartition, next_offset: int) -> None:
         """A partition was taken; reading goes on at `next_offset`."""
-        metrics.POSITION.labels(self._role, *map(str, tp)).set(next_offset)
+        self._lag.at(tp, next_offset)
+        self._oldest.pop(tp, None)
 
     def read(self, batch: Batch) -> None:
         """A batch was taken."""
         self._totals["read"] += len(batch.records)
-        topic, partition = batch.tp.topic, str(batch.tp.partition)
-        metrics.CONSUMED.labels(self._role, topic).inc(len(batch.records))
-        metrics.POSITION.labels(self._role, topic, partition).set(batch.next_offset)
+        metrics.CONSUMED.labels(self._role, batch.tp.topic).inc(len(batch.records))
+        self._lag.read(batch)
         if batch.records:
-            age = (self._clock.now() - batch.records[-1].timestamp * MS) / 1e9
-            metrics.LAG_SECONDS.labels(self._role, topic, partition).set(age)
+            self._oldest.setdefault(batch.tp, batch.records[0].timestamp)
 
     @contextmanager
     def commit_time(self) -> Iterator[None]:
@@ -49,6 +71,10 @@ class Report:
 
     def committed(self, commit: Commit) -> None:
         """A batch is on disk."""
+        now, oldest = self._clock.now(), self._oldest.pop(TopicPartition(commit.topic, commit.partition), None)
+        metrics.COMMIT_TIME.labels(self._role).set(now / NS)
+        if oldest is not None:
+            metrics.END_TO_END.labels(self._role).observe(max(0, now - oldest * MS) / NS)
         self._totals["rows"] += commit.rows
         self._totals["segments"] += len(commit.files)
         noted = commit.meta.get("undecodable", 0)  # Bronze counts them, the lake lists their offsets
@@ -63,6 +89,7 @@ class Report:
 
     def failed(self, error: StorageError) -> None:
         """A write failed and is tried again."""
+        self.failure = str(error)
         self._totals["failures"] += 1
         metrics.FILE_ERRORS.labels(self._role, type(error).__name__).inc()
         if isinstance(error, WriterConflict):
@@ -74,27 +101,19 @@ class Report:
         metrics.FILE_GAPS.labels(self._role).inc()
         _log.error("%s[%d]: offsets [%d, %d) had left the log; the gap is recorded", *tp, gap.first, gap.next)
 
-    def ages(self, ages: Iterable[float]) -> None:
-        """Ages of the open batches, s."""
+    def look(self, ages: Iterable[float], positions: Mapping[TopicPartition, int], held: int) -> None:
+        """Ages of the open batches, s; the next offset of each partition that is read; how many others wait."""
         metrics.ACTIVE_AGE.labels(self._role).set(max(ages, default=0.0))
-
-    def lags(self, positions: Mapping[TopicPartition, int], log: Log) -> None:
-        """Ask the log now and then how far behind we are."""
-        now = self._clock.monotonic()
-        if now < self._lag_at:
-            return
-        self._lag_at = now + LAG_INTERVAL_S
-        self._lag = 0
-        for tp, position in positions.items():
-            lag = max(0, log.bounds(tp).next - position)
-            self._lag += lag
-            metrics.LAG.labels(self._role, tp.topic, str(tp.partition)).set(lag)
+        metrics.WAITING.labels(self._role).set(held)
+        behind = self._lag.look(positions)
+        if behind is not None:
+            self._behind = behind
 
     def line(self, partitions: int, held: int) -> str:
         """One line on all of it."""
         total = self._totals
         return (
-            f"{partitions} partitions ({held} waiting), {total['read']} records read, {self._lag} behind, "
+            f"{partitions} partitions ({held} waiting), {total['read']} records read, {self._behind} behind, "
             f"{total['rows']} rows in {total['segments']} segments, {total['undecodable']} undecodable, "
             f"{total['failures']} failures, {total['gaps']} gaps"
         )

@@ -22,7 +22,7 @@ from collector.ccxt_source.subscriptions import Plan, channels_of
 from collector.pipeline import Origin, Pipeline
 from collector.stats import Stats
 from fluxforge import metrics
-from fluxforge.clock import Clock
+from fluxforge.clock import NS, Clock
 from fluxforge.events import Trade
 
 _log = logging.getLogger(__name__)
@@ -64,6 +64,15 @@ class CcxtCollector:
         finally:
             self._outlet.close()
             await asyncio.gather(*(instance.close() for instance in self._instances), return_exceptions=True)
+
+    @property
+    def waits_for(self) -> str:
+        """As `collector.collect.Source`."""
+        name = self._config.exchange
+        up = sum(any(line.open for line in session.tap.lines.values()) for session in self.sessions)
+        if not self.sessions:
+            return f"{name}: no list of markets yet"
+        return "" if up == len(self.sessions) else f"{name}: {up} of {len(self.sessions)} clients are connected"
 
     @property
     def _limit(self) -> Limit:
@@ -114,6 +123,8 @@ class CcxtCollector:
             await asyncio.sleep(GAUGES_S)
             lines = [line for session in self.sessions for line in session.tap.lines.values()]
             metrics.CONNECTED.labels(*labels).set(sum(line.open for line in lines))
+            if self.sessions and self.sessions[0].skew.known:
+                metrics.SKEW.labels(*labels).set(self.sessions[0].skew.value / NS)
             for session in self.sessions:
                 session.count()
 

@@ -75,12 +75,12 @@ class Session:
         self._markets, self._channels, self._config, self._dialect = markets, channels, config, dialect
         self._exchange, self._outlet, self._stats, self._clock = exchange, outlet, stats, clock
         self._labels = ("ccxt", config.exchange)
-        self._skew = Skew()
+        self.skew = Skew()
         self._new_book = partial(book_of, sampled=sampled)
         self.tap = Tap(exchange, config.collector, clock, self)
         if dialect is not None:
             dialect.prepare(exchange)
-        self.followers = followers(markets, channels, config, dialect=dialect, plan=plan, skew=self._skew)
+        self.followers = followers(markets, channels, config, dialect=dialect, plan=plan, skew=self.skew)
         for follower in self.followers.values():
             if resume and follower.key in resume:
                 follower.resume(resume[follower.key])
@@ -94,7 +94,7 @@ class Session:
         )  # fmt: skip
         self._resync = Resync(exchange, self.tap, dialect, plan, self._repairs, clock, stats, config)
         self._housekeeping = Housekeeping(
-            self.tap, self.followers, config, outlet=outlet, pipeline=pipeline, silence=self._silence, skew=self._skew,
+            self.tap, self.followers, config, outlet=outlet, pipeline=pipeline, silence=self._silence, skew=self.skew,
             clock=clock, publish=self.publish, resync=self._resync, audit=self._auditing(sampled),
         )  # fmt: skip
         for follower in self.followers.values():
@@ -145,7 +145,7 @@ class Session:
                 collector=self._config.collector,
                 connection=line.id,
                 symbols=here,
-                skew=self._skew,
+                skew=self.skew,
                 source="ccxt",
             )
 
@@ -286,11 +286,11 @@ class Session:
         head = line.heads.get(symbol)
         if head is None:
             identity: Identity = {**follower.identity, "connection": line.id}
-            head = line.heads[symbol] = Head(**identity, skew=self._skew)
+            head = line.heads[symbol] = Head(**identity, skew=self.skew)
         return head
 
     def _rest_head(self, follower: Follower) -> Head:
-        return Head(**follower.identity, skew=self._skew)
+        return Head(**follower.identity, skew=self.skew)
 
     def _auditing(self, sampled: bool) -> Callable[[Follower], None] | None:
         """Not where the exchange sends whole books: each is the truth."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fluxforge.log.kafka.admin import Admin
 from fluxforge.log.kafka.appender import KafkaAppender
@@ -51,6 +51,10 @@ class KafkaLog:
     def bounds(self, tp: TopicPartition) -> Bounds:
         """What a read_committed reader can read."""
         return self._admin.bounds(tp)
+
+    def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where each partition ends for a read_committed reader, all asked at once."""
+        return self._admin.ends(tps)
 
     def offset_at(self, tp: TopicPartition, timestamp: int) -> int:
         """The first offset whose timestamp (ms) is ≥ `timestamp`; the end where there is none."""

@@ -33,6 +33,7 @@ _MOVING = frozenset(
         KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError._NOENT,  # librdkafka, where none of the partitions asked for has a leader yet
     }
 )
 """What a new, moving or just written partition answers for a moment."""
@@ -114,6 +115,10 @@ class Admin:
         """What a read_committed reader can read: an open transaction ends it."""
         return Bounds(self._offset(tp, _offsets.earliest()), self._offset(tp, _offsets.latest()))
 
+    def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where each ends for a read_committed reader, in one request to each leader."""
+        return self._offsets(list(tps), _offsets.latest())
+
     def offset_at(self, tp: TopicPartition, timestamp: int) -> int:
         offset = self._offset(tp, _offsets.for_timestamp(timestamp))
         return self._offset(tp, _offsets.latest()) if offset < 0 else offset
@@ -149,25 +154,37 @@ class Admin:
         return {member.client_id for member in self._result(f"group {group}", described[group]).members}
 
     def _offset(self, tp: TopicPartition, spec: OffsetSpec) -> int:
-        self.check(tp)
-        asked = ck.TopicPartition(tp.topic, tp.partition)
-        committed = IsolationLevel.READ_COMMITTED
+        return self._offsets([tp], spec)[tp]
+
+    def _offsets(self, tps: Sequence[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        left = dict.fromkeys(tps)
+        for tp in left:
+            self.check(tp)
+        found: dict[TopicPartition, int] = {}
         deadline = time.monotonic() + ANSWER_SECONDS
-        while True:
+        while left:
             futures = self._client.list_offsets(
-                {asked: spec}, isolation_level=committed, request_timeout=ANSWER_SECONDS
+                {ck.TopicPartition(*tp): spec for tp in left},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=ANSWER_SECONDS,
             )
-            try:
-                offset = int(self._result(f"offsets of {tp.topic}[{tp.partition}]", futures[asked]).offset)
-                if offset != ck.OFFSET_INVALID:  # a broker under load may answer without one
-                    return offset
-                if time.monotonic() > deadline:
-                    raise LogUnavailable(f"no broker tells the offsets of {tp.topic}[{tp.partition}]")
-            except FluxForgeError as error:
-                if _code(error) not in _MOVING or time.monotonic() > deadline:
-                    raise
-            time.sleep(0.05)
-            self._refresh(tp.topic)
+            for asked, future in futures.items():
+                tp = TopicPartition(asked.topic, asked.partition)
+                try:
+                    offset = int(self._result(f"offsets of {tp.topic}[{tp.partition}]", future).offset)
+                    if offset != ck.OFFSET_INVALID:  # a broker under load may answer without one
+                        found[tp] = offset
+                        del left[tp]
+                    elif time.monotonic() > deadline:
+                        raise LogUnavailable(f"no broker tells the offsets of {tp.topic}[{tp.partition}]")
+                except FluxForgeError as error:
+                    if _code(error) not in _MOVING or time.monotonic() > deadline:
+                        raise
+            if left:
+                time.sleep(0.05)
+                for topic in {tp.topic for tp in left}:
+                    self._refresh(topic)
+        return found
 
     def _outsider(self, group: str) -> Consumer:
         """librdkafka's admin client could be asked too, but crashes when the coordinator moves (2.15 still does)."""

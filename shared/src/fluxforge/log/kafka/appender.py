@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from fluxforge.errors import FluxForgeError, LogError, LogUnavailable
+from fluxforge.errors import FluxForgeError, LogError, LogUnavailable, RecordsLost
 from fluxforge.log.kafka.admin import Admin
 from fluxforge.log.kafka.client import Cluster, library_log
 from fluxforge.log.protocol import Output, RecordColumns, TopicPartition
@@ -86,8 +85,8 @@ class KafkaAppender:
 
     def __init__(self, cluster: Cluster, admin: Admin) -> None:
         self._cluster = cluster
-        self._lock = threading.Lock()
-        self._error: FluxForgeError | None = None
+        self._lost = 0
+        self._refusal: FluxForgeError | None = None
         config: dict[str, Any] = {**cluster.appender(), "on_delivery": self._delivered}
         try:
             self._producer = Producer(config, logger=library_log())
@@ -98,14 +97,14 @@ class KafkaAppender:
         self._closed = False
 
     def append(self, output: Output) -> None:
-        """Queue one record; waits while the queue is full. Raises what became of an earlier one."""
+        """Queue one record; waits while the queue is full. Raises RecordsLost, from then on, where one was refused."""
         if self._closed:
             raise LogUnavailable("the appender is closed")
         self._calls += 1
         if self._calls % _POLL_EVERY == 0:
             self._producer.poll(0)
-        if self._error is not None:
-            self._raise()
+        if self._refusal is not None:
+            raise self._records_lost(self._refusal)
         self._sender.send(output)
 
     def pending(self) -> int:
@@ -115,8 +114,8 @@ class KafkaAppender:
     def flush(self, timeout: float = 30.0) -> None:
         """Wait until all that was queued is acknowledged."""
         left = self._producer.flush(timeout)
-        if self._error is not None:
-            self._raise()
+        if self._refusal is not None:
+            raise self._records_lost(self._refusal)
         if left:
             raise LogUnavailable(
                 f"Kafka at {self._cluster.address}: {left} records not acknowledged within {timeout:g} s",
@@ -134,11 +133,10 @@ class KafkaAppender:
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            value = message.value() or b""
-            self._error = self._cluster.error(f"{message.topic()}: a record of {len(value)} bytes", error)
+            self._lost += 1
+            if self._refusal is None:
+                value = message.value() or b""
+                self._refusal = self._cluster.error(f"{message.topic()}: a record of {len(value)} bytes", error)
 
-    def _raise(self) -> None:
-        with self._lock:
-            error, self._error = self._error, None
-        if error is not None:
-            raise error
+    def _records_lost(self, refusal: FluxForgeError) -> RecordsLost:
+        return RecordsLost(f"{self._lost} queued records were refused for good, first: {refusal}", hint=refusal.hint)

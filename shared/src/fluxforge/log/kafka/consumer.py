@@ -34,7 +34,7 @@ class KafkaConsumer:
         listener: Listener,
         static: bool = True,
     ) -> None:
-        self.group, self.member = group, member
+        self.group, self.member, self.joined = group, member, False
         self._cluster, self._admin, self._listener = cluster, admin, listener
         self._held: set[TopicPartition] = set()
         self._positions: dict[TopicPartition, int] = {}
@@ -174,6 +174,7 @@ class KafkaConsumer:
         raise failure
 
     def _on_assign(self, consumer: Consumer, partitions: list[ck.TopicPartition]) -> None:
+        self.joined = True
         tps = _ours(partitions)
         self._held.update(tps)
         self._assigning = True

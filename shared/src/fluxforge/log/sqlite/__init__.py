@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fluxforge.clock import Clock, SystemClock
 from fluxforge.log.protocol import Bounds, Listener, TopicPartition
 from fluxforge.log.sqlite import topics as topic_rows
-from fluxforge.log.sqlite.appender import SqliteAppender
+from fluxforge.log.sqlite.appender import LINGER_SECONDS, SqliteAppender
 from fluxforge.log.sqlite.consumer import SESSION_SECONDS, SqliteConsumer
 from fluxforge.log.sqlite.reader import SqliteReader
 from fluxforge.log.sqlite.store import Store
@@ -23,15 +23,23 @@ __all__ = ["SqliteLog"]
 class SqliteLog:
     """The log in the file at `path`; created, with its folder, where it is missing.
 
-    Everything made from it has a connection of its own, so each may be used from another thread. Raises LogUnavailable
-    where the file cannot be opened or is none of ours, DiskFull where there is no room.
+    Appenders gather records for `linger` s before they store them. Everything made from it has a connection of its own,
+    so each may be used from another thread. Raises LogUnavailable where the file cannot be opened or is none of ours,
+    DiskFull where there is no room.
     """
 
-    def __init__(self, path: str | Path, *, clock: Clock | None = None, session: float = SESSION_SECONDS) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        clock: Clock | None = None,
+        session: float = SESSION_SECONDS,
+        linger: float = LINGER_SECONDS,
+    ) -> None:
         self.path = Path(path)
         self.url = f"sqlite:///{path}"
         self._clock = clock or SystemClock()
-        self._session = session
+        self._session, self._linger = session, linger
         self._store = Store(self.path)
         self._lock = threading.Lock()
         self._cached = Store(self.path)
@@ -68,6 +76,14 @@ class SqliteLog:
         with self._lock, self._store.reading() as db:
             return Bounds(*db.execute("SELECT first, next FROM part WHERE id=?", (part,)).fetchone())
 
+    def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where each partition ends, all asked at once."""
+        of_part = {self._topics.part(tp): tp for tp in tps}
+        marks = ",".join("?" * len(of_part))
+        with self._lock, self._store.reading() as db:
+            rows = db.execute(f"SELECT id, next FROM part WHERE id IN ({marks})", list(of_part)).fetchall()  # noqa: S608
+        return {of_part[part]: next_ for part, next_ in rows}
+
     def offset_at(self, tp: TopicPartition, timestamp: int) -> int:
         """The first offset whose timestamp (ms) is ≥ `timestamp`; the end where there is none."""
         part = self._topics.part(tp)
@@ -87,7 +103,7 @@ class SqliteLog:
             return int(found[0] if found else end)
 
     def appender(self) -> SqliteAppender:
-        return SqliteAppender(Store(self.path), self._topics, self._clock)
+        return SqliteAppender(Store(self.path), self._topics, self._clock, self._linger)
 
     def reader(self, tp: TopicPartition, offset: int, *, follow: bool = True) -> SqliteReader:
         part = self._topics.part(tp)

@@ -22,14 +22,14 @@ RETRY_SECONDS = 0.5
 
 
 class SqliteAppender:
-    """`append` only queues; a thread stores what is queued, a transaction for all that has come together.
+    """`append` only queues; a thread stores what is queued, a transaction for all that has come within `linger` s.
 
     While storing fails, `append` and `flush` raise why and the record in hand is not taken; what was queued stays
     queued and is tried again, so nothing is lost as long as the process lives.
     """
 
-    def __init__(self, store: Store, topics: Topics, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, store: Store, topics: Topics, clock: Clock, linger: float = LINGER_SECONDS) -> None:
+        self._store, self._clock, self._linger = store, clock, linger
         self._router = Router(topics)
         self._sweeper = Sweeper(store)
         self._queue: deque[tuple[int, Row]] = deque()
@@ -115,7 +115,7 @@ class SqliteAppender:
             if not self._queue:
                 self._wake.wait()
             if not self._waiting and not self._closing and len(self._queue) < LINGER_RECORDS:
-                self._enough.wait(LINGER_SECONDS)
+                self._enough.wait(self._linger)
             self._wake.clear()
             self._enough.clear()
             batch = self._take()

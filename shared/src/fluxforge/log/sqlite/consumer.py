@@ -39,7 +39,7 @@ class SqliteConsumer:
         listener: Listener,
         session: float = SESSION_SECONDS,
     ) -> None:
-        self.group, self.member = group, member
+        self.group, self.member, self.joined = group, member, False
         self._store, self._clock, self._listener, self._session = store, clock, listener, session
         self._topics = tuple(subscribed)
         self._parts = {
@@ -73,6 +73,7 @@ class SqliteConsumer:
                 self._polled = self._clock.monotonic()
                 if self._polled >= self._look_at:
                     self._look()
+                    self.joined = True
                     self._look_at = self._polled + LOOK_SECONDS
                 version = self._store.version()
                 if version != self._seen_version:

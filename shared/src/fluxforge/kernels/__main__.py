@@ -1,4 +1,4 @@
-"""`python -m fluxforge_cli.pipeline.compile`: run each kernel once, so that its machine code is in the cache."""
+"""`python -m fluxforge.kernels`: run each kernel once, so that its machine code is in the cache."""
 
 from __future__ import annotations
 
