@@ -41,7 +41,7 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python tests/go_tools.py
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 integration: $(READY)
 	@$(BIN)/python -m pytest -q -m kafka $(ARGS)

@@ -38,7 +38,7 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def counting() -> Progress:
+def progress_bar() -> Progress:
     """A bar of what is done of all, on a terminal's standard error."""
     columns = (
         SpinnerColumn(),

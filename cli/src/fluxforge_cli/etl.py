@@ -11,7 +11,7 @@ from fluxforge.errors import ConfigError, SegmentError, StorageError
 from fluxforge.service import Stop, on_signals
 from fluxforge.settings import Settings, load
 from fluxforge_cli.configuration import ConfigOption, DataOption, root_of
-from fluxforge_cli.console import console, counted, counting, print_json
+from fluxforge_cli.console import console, counted, print_json, progress_bar
 
 if TYPE_CHECKING:
     from fluxforge.etl import Pass, Result, Window
@@ -106,7 +106,7 @@ def etl(
         on_signals(stopping)
         batch.watch(root, go, stopping, poll_s=poll_interval, on_pass=tell, on_trouble=_trouble)
         return
-    with counting() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("events", total=None)
         result = go(lambda done, of: progress.update(task, completed=done, total=of))
     if as_json:

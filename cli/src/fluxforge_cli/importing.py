@@ -10,7 +10,7 @@ import typer
 from fluxforge.errors import SegmentError
 from fluxforge.settings import load
 from fluxforge_cli.configuration import ConfigOption, DataOption
-from fluxforge_cli.console import console, counting, print_json
+from fluxforge_cli.console import console, print_json, progress_bar
 
 if TYPE_CHECKING:
     from fluxforge_cli.importer import Landed
@@ -37,7 +37,7 @@ def import_files(
     from fluxforge_cli.importer import land  # noqa: PLC0415  Arrow takes a moment to import
 
     root = load(config).storage.input.elsewhere(data_dir)
-    with counting() as progress:
+    with progress_bar() as progress:
         tasks = {}
 
         def show(landed: Landed) -> None:

@@ -6,11 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fluxforge.settings import load
 from fluxforge_cli.configuration import ConfigOption, OnlyOption, RootOption, root_of
-from fluxforge_cli.console import console, print_json
+from fluxforge_cli.console import console, print_json, progress_bar
 from fluxforge_cli.ls import JsonOption, layers
 
 if TYPE_CHECKING:
@@ -55,19 +54,6 @@ def validate(
             _tell(name, report)
     if any(report.problems for report in found.values()):
         raise typer.Exit(1)
-
-
-def progress_bar() -> Progress:
-    """A bar on standard error, where that is a terminal."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    stream = console(stderr=True)
-    return Progress(*columns, console=stream, transient=True, disable=not stream.is_terminal)
 
 
 def _tell(layer: str, report: Report) -> None:

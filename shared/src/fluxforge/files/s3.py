@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from fluxforge.errors import StorageUnavailable, UnsupportedStorage
 from fluxforge.files.commit import CommittedFile, Upload
-from fluxforge.files.s3_bucket import Bucket
+from fluxforge.files.s3_bucket import Bucket, pause
 from fluxforge.files.s3_connection import S3Options
 from fluxforge.files.s3_draft import S3Draft
 from fluxforge.files.storage import Leftover, Step, Tree, foreign, gone, no_step
@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 CLEAR_AFTER_S = 86_400.0
 THREADS = 16
+APPEARANCES = 6
+"""How often a store is asked for what it refused to overwrite before it is taken at its other word."""
 COPY_BYTES = 5 * 1024**3
 """The largest object that a store copies in one request."""
 
@@ -68,8 +70,17 @@ class S3Storage(Bucket):
         step("record.linked")
         step("record.synced")
 
+    def _appearing(self, path: str) -> int | None:
+        """Size of what a store refused to overwrite: another writer's, which it may not show yet."""
+        for attempt in range(APPEARANCES):
+            if (found := self.size(path)) is not None:
+                return found
+            pause(attempt)
+        return self.size(path)
+
     def _found(self, path: str) -> bytes:
         """What a store refused to overwrite."""
+        self._appearing(path)
         try:
             return self.read(path)
         except FileNotFoundError as error:
@@ -240,7 +251,8 @@ class S3Storage(Bucket):
                 self.copy(self, file.active, file.path)
                 return
         except (FileNotFoundError, FileExistsError) as error:
-            taken, found = isinstance(error, FileExistsError), self.size(file.path)
+            taken = isinstance(error, FileExistsError)
+            found = self._appearing(file.path) if taken else self.size(file.path)
         if found is None and taken:
             raise StorageUnavailable(
                 f"{self.name(file.path)}: the store says that it is there, and that it is not", hint="it is tried again"

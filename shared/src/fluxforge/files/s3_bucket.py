@@ -45,7 +45,7 @@ class Bucket:
             try:
                 return self._asked(path, request, answers)
             except Again:
-                _pause(attempt)
+                pause(attempt)
         return self._asked(path, request, answers)
 
     def remove_keys(self, path: str, keys: list[str]) -> None:
@@ -58,7 +58,7 @@ class Bucket:
             if final is not None or attempt == ATTEMPTS:
                 raise final or errors.popitem()[1]
             keys = list(errors)
-            _pause(attempt)
+            pause(attempt)
 
     def pages(self, folder: str, how: dict[str, str]) -> Iterator[dict[str, Any]]:
         """Every page of a listing of objects."""
@@ -91,6 +91,6 @@ class Bucket:
         }
 
 
-def _pause(attempt: int) -> None:
+def pause(attempt: int) -> None:
     """Before the next attempt: longer each time, by chance, so that two writers do not meet again."""
     time.sleep(random.uniform(0, 0.1 * 2**attempt))
