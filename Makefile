@@ -11,12 +11,13 @@ FAULTS ?= 200
 MINUTES ?= 30
 SEED ?= 1
 LOG ?= kafka
+SECONDS ?= 86400
 NAME ?=
 WORKERS ?= 3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup chaos compose-test soak demo test integration bench lint format clean
+.PHONY: help setup chaos compose-test identity soak demo test integration bench lint format clean
 
 help:
 	@echo "make demo         the whole pipeline on this machine, for a minute   ARGS=\"--seconds 30\""
@@ -24,6 +25,7 @@ help:
 	@echo "make integration  the tests on a real Kafka"
 	@echo "make bench        all benchmarks; each prints ratios and one JSON line   NAME=kernel"
 	@echo "make chaos        workers killed, frozen, moved                     FAULTS=200 SEED=1 LOG=kafka|sqlite"
+	@echo "make identity     live, replay, batch, Dask: one hash for each market and day   SECONDS=86400"
 	@echo "make soak         collectors through every fault of an exchange       MINUTES=30 SEED=1"
 	@echo "make compose-test the stack in Docker, each container killed      COMPOSE=built takes the images that are there"
 	@echo "make lint         ruff and strict mypy"
@@ -51,6 +53,9 @@ bench: $(READY)
 
 chaos: $(READY)
 	@CHAOS="faults=$(FAULTS) seed=$(SEED) log=$(LOG)" $(BIN)/python -m pytest -q tests/chaos $(ARGS)
+
+identity: $(READY)
+	@IDENTITY="seconds=$(SECONDS)" $(BIN)/python -m pytest -q tests/integration/test_identity.py $(ARGS)
 
 soak: $(READY)
 	@SOAK="minutes=$(MINUTES) seed=$(SEED)" $(BIN)/python -m pytest -q tests/soak $(ARGS)

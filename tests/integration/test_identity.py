@@ -91,6 +91,7 @@ def hashes(root: Path) -> Hashes:
     return found
 
 
+@pytest.mark.timeout(600 + SECONDS)
 @pytest.mark.parametrize("course", ["synthetic", "recordings"])
 def test_every_road_gives_the_same_rows(
     tmp_path: Path, course: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]

@@ -21,6 +21,8 @@ from fluxforge.validate import validate
 from fluxforge_cli.main import app
 from shared.etl.test_etl import TestDays, bring, history, lake, run, same
 
+pytestmark = pytest.mark.timeout(400)
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
