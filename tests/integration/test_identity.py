@@ -123,7 +123,9 @@ def test_every_road_gives_the_same_rows(
         def batch(**how: object) -> Callable[[Path], object]:
             return lambda root: etl.run(live, root, features=base.feature_config(), bars=base.bar_config(), **how)  # type: ignore[arg-type]
 
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
+        with LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+        ) as cluster:
             roads |= {
                 "replay, max": replay("max", None),
                 f"replay, {pace:g}x": replay("paced", pace),
