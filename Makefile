@@ -43,6 +43,7 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python tests/go_tools.py
+	@$(BIN)/python tests/chromium_browser.py
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 integration: $(READY)

@@ -1,8 +1,9 @@
-"""A batch run over Bronze beside its kernels alone, and two processes beside one.
+"""A batch run over Bronze beside its kernels alone and beside Polars, and two processes beside one.
 
 The kernels' side has all batches in memory. CPU is user + system of the whole process from the first event read (or
 kernel call) on; the job's includes reading, decoding, Arrow rows, Parquet and commits. Two processes are compared with
-one by wall time, in interleaved rounds.
+one by wall time, in interleaved rounds. Polars reads one market's books, which it could not make of their diffs, ready
+from Parquet, and writes most of the features' columns, no bars and no trades.
 """
 
 from __future__ import annotations
@@ -17,30 +18,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.replay import LAPS, LONG, make
+from benchmarks.peers import polars_batch
+from benchmarks.replay import make
 
 from benchmarks import history, report
 
-ROUNDS = 3
-SIDES = {"kernel": "both kernels alone, batches in memory", "1": "etl, one process", "2": "etl, two processes"}
+ROUNDS, LAPS, LONG = 3, 8, 4
+SIDES = {
+    "kernel": "both kernels alone, batches in memory",
+    "1": "etl, one process",
+    "2": "etl, two processes",
+    "polars": "Polars, features alone, of ready books",
+}
 
 
 def run() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="fluxforge-bench-") as scratch:
-        short, long, output = (Path(scratch) / name for name in ("short", "long", "out"))
+        short, long, books, output = (Path(scratch) / name for name in ("short", "long", "books", "out"))
+        polars_batch.frame(history.books()).write_parquet(books)
+        roots = {"kernel": short, "1": long, "2": long, "polars": books}
         count = make(short, LAPS)
         make(long, LAPS * LONG)
         found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
         for _ in range(ROUNDS):
             for side, answers in found.items():
-                answers.append(side_of(side, long, output))
+                answers.append(side_of(side, roots[side], output))
         memory = [side_of("1", root, output)["rss"] for root in (short, long)]
-    events = int(found["1"][0]["events"])
-    micros = {side: _median(answers, "cpu") / events * 1e6 for side, answers in found.items()}
-    walls = {side: _median(answers, "wall") for side, answers in found.items()}
+    counts = {side: int(answers[0]["events"]) for side, answers in found.items()}
+    events = counts["1"]
+    micros = {side: _median(answers, "cpu") / counts[side] * 1e6 for side, answers in found.items()}
+    rates = {side: counts[side] / _median(answers, "wall") for side, answers in found.items()}
     rows: list[Sequence[object]] = [
-        (name, None if side == "2" else micros[side], f"{events / walls[side]:,.0f}", walls["1"] / walls[side])
+        (name, None if side == "2" else micros[side], f"{rates[side]:,.0f}", rates[side] / rates["1"])
         for side, name in SIDES.items()
     ]
     title = f"{events} events of {history.load().source}, 4 partitions, 4 markets"
@@ -54,7 +64,8 @@ def run() -> None:
         "etl",
         {
             "kernel_ratio": micros["1"] / micros["kernel"],
-            "two_worker_speedup": walls["1"] / walls["2"],
+            "two_worker_speedup": rates["2"] / rates["1"],
+            "polars_ratio": micros["1"] / micros["polars"],
             "us_per_event": micros["1"],
             "kernel_us_per_event": micros["kernel"],
             "events_s_per_core": 1e6 / micros["1"],

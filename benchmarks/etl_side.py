@@ -2,8 +2,8 @@
 
     python -m benchmarks.etl_side SIDE ROOT OUTPUT
 
-prints one JSON line: CPU s and wall s, events, and the most MB that were resident. SIDE is `kernel`, or a number of
-workers, whose CPU and memory are then not counted.
+prints one JSON line: CPU s and wall s, events, and the most MB that were resident. SIDE is `kernel`, a number of
+workers, whose CPU and memory are then not counted, or `polars`, for which ROOT is a file of ready books and trades.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import polars as pl
 from benchmarks.children import Clock
+from benchmarks.peers import polars_batch
 
 from benchmarks import report
 from fluxforge import bronze, etl
@@ -25,6 +27,7 @@ from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.kernels.features import FeatureKernel
 
 WARM_EVENTS = 1_000
+EMIT_MS = 1_000
 
 
 def main(side: str, root: str, output: str) -> None:
@@ -32,9 +35,21 @@ def main(side: str, root: str, output: str) -> None:
     if side == "kernel":
         kernel(Path(root))
         return
+    if side == "polars":
+        polars(Path(root), Path(output))
+        return
     clock = Clock()
     made = etl.run(Path(root), Path(output), workers=int(side))
     clock.report(events=made.events, rss=report.resident_mb(most=True))
+
+
+def polars(events: Path, output: Path) -> None:
+    """The features by Polars, from a Parquet file into one."""
+    output.mkdir()
+    clock = Clock()
+    raw = pl.read_parquet(events)
+    polars_batch.features(raw, EMIT_MS).write_parquet(output / "hf.parquet")
+    clock.report(events=len(raw), rss=report.resident_mb(most=True))
 
 
 def kernel(root: Path) -> None:

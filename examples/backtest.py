@@ -20,11 +20,12 @@ async def trades(source: str) -> AsyncIterator[tuple[int, float]]:
     """When a position was closed, ns, and what it earned, bps."""
     rows = stream("features", symbols=[LEADER[1], FOLLOWER[1]], exchanges=[LEADER[0]], source=source)
     side, entry = 0, 0.0
-    async for row, known in asof(rows, lambda row: (row["exchange"], row["symbol"]) == FOLLOWER, within_s=2.0):
+    async for row, known in asof(rows, lambda row: (row.exchange, row.symbol) == FOLLOWER, within_s=2.0):
         if side:
-            yield row["capture_ts"], side * (row["mid_price"] / entry - 1) * 1e4
-        flow = known.get(LEADER, {}).get("ofi_sum_5s") or 0.0
-        side, entry = (flow > STRONG) - (flow < -STRONG), row["mid_price"]
+            yield row.capture_ts, side * (row.mid_price / entry - 1) * 1e4
+        leader = known.get(LEADER)
+        flow = (leader.ofi_sum_5s or 0.0) if leader else 0.0
+        side, entry = (flow > STRONG) - (flow < -STRONG), row.mid_price
 
 
 async def main(source: str) -> None:

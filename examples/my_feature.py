@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from statistics import fmean, pstdev
 
 from fluxforge import rows
-from fluxforge.client import Feed, Start
+from fluxforge.client import FeatureStream
 from fluxforge.log import Output, open_log
 from fluxforge.settings import load
 from fluxforge.topics import TopicSpec
@@ -24,16 +24,16 @@ def surprise(past: deque[float], flow: float) -> float | None:
     return (flow - fmean(past)) / spread if spread else None
 
 
-def run(start: Start = "latest", wanted: float = float("inf")) -> None:
+def run(start: str = "latest", wanted: float = float("inf")) -> None:
     """Publish a row for each feature row, until `wanted` are made."""
     log = open_log(load().broker.url, load().broker.librdkafka())
     log.create([TopicSpec(TOPIC, load().topics.partitions)])
     appender, made = log.appender(), 0
     past: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=60))
-    with Feed("features", start=start) as feed:
-        for row in feed:
-            key, flow = f"{row['exchange']}|{row['symbol']}", row["ofi_sum_5s"]
-            value = {"timestamp": row["timestamp"], "symbol": row["symbol"], "flow_surprise": surprise(past[key], flow)}
+    with FeatureStream(start=start) as feature_rows:
+        for row in feature_rows:
+            key, flow = f"{row.exchange}|{row.symbol}", row.ofi_sum_5s
+            value = {"timestamp": row.timestamp, "symbol": row.symbol, "flow_surprise": surprise(past[key], flow)}
             past[key].append(flow)
             appender.append(Output(TOPIC, key.encode(), rows.encode(value)))
             if (made := made + 1) >= wanted:

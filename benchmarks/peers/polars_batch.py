@@ -27,25 +27,27 @@ _MID = pl.col("mid_price")
 
 def feature_run(books: Books, emit_ms: int) -> Callable[[], NDArray[np.float64]]:
     """A run over all books: rows × the floor's columns; the frame of raw events is made beforehand."""
-    raw = _frame(books)
-
-    def run() -> NDArray[np.float64]:
-        events = raw.with_columns(t=pl.col("t").cum_max()).with_columns(u=pl.col("t") * _LOW + pl.col("row"))
-        book = events.filter(pl.col("kind") == 0).drop("size", "sign").lazy()
-        book = book.with_columns(_touch()).with_columns(_static()).with_columns(_dynamic()).with_columns(_velocity())
-        rows = book.with_columns(_acceleration(), *_held()).collect()
-        for h in _HORIZONS:
-            rows = rows.join(_returns(rows, h), on="u").join(_trades(events, h), on="u")
-        rows = rows.join(_means(rows), on="u")
-        rows = rows.join(_regimes(rows), on="u").with_columns(_time())
-        if emit_ms:
-            rows = rows.filter((pl.col("t") // emit_ms).is_first_distinct())
-        return rows.select(pl.col(FLOOR_COLUMNS).cast(pl.Float64)).fill_null(float("nan")).to_numpy()
-
-    return run
+    raw = frame(books)
+    return lambda: features(raw, emit_ms).fill_null(float("nan")).to_numpy()
 
 
-def _frame(books: Books) -> pl.DataFrame:
+def features(raw: pl.DataFrame, emit_ms: int) -> pl.DataFrame:
+    """The floor's columns of each book, or of the first one in each `emit_ms`."""
+    events = raw.with_columns(t=pl.col("t").cum_max()).with_columns(u=pl.col("t") * _LOW + pl.col("row"))
+    book = events.filter(pl.col("kind") == 0).drop("size", "sign").lazy()
+    book = book.with_columns(_touch()).with_columns(_static()).with_columns(_dynamic()).with_columns(_velocity())
+    rows = book.with_columns(_acceleration(), *_held()).collect()
+    for h in _HORIZONS:
+        rows = rows.join(_returns(rows, h), on="u").join(_trades(events, h), on="u")
+    rows = rows.join(_means(rows), on="u")
+    rows = rows.join(_regimes(rows), on="u").with_columns(_time())
+    if emit_ms:
+        rows = rows.filter((pl.col("t") // emit_ms).is_first_distinct())
+    return rows.select(pl.col(FLOOR_COLUMNS).cast(pl.Float64))
+
+
+def frame(books: Books) -> pl.DataFrame:
+    """Books and trades as one frame of raw events."""
     is_book = books.kind == 0
     columns: dict[str, Any] = {"row": np.arange(len(books.kind)), "kind": books.kind, "t": books.time_ms}
     for name, values in (("size", books.trade_size), ("sign", books.trade_sign)):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from benchmarks.pipeline import Usage, usage
 
 from benchmarks import __main__ as command
-from benchmarks import history, memory, pi, topic, worker
+from benchmarks import dashboard, history, memory, pi, topic, worker
 from fluxforge import codec
 from fluxforge.log import TopicPartition, open_log
 from fluxforge.topics import Topics
@@ -19,20 +18,16 @@ from fluxforge.topics import Topics
 KEYS, LAP, PARTITIONS = 3, 40, 2
 
 
-@pytest.fixture(autouse=True)
-def synthetic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A small market, the same everywhere."""
-    monkeypatch.setattr(history, "load", lambda: history.synthetic(updates=60, levels=30))
-    topic.template.cache_clear()
-    yield
-    topic.template.cache_clear()
+pytestmark = pytest.mark.usefixtures("synthetic")
 
 
 def test_each_has_a_name() -> None:
     assert command.NAMES == [
+        "client",
         "collector",
         "collector_scale",
         "compact",
+        "dashboard",
         "engine",
         "etl",
         "etl_watch",
@@ -118,3 +113,13 @@ def test_a_crew_drains_what_is_there(kafka_url: str) -> None:
     ends = log.group_offsets(topics.prefix, topics.raw)
     assert sum(ends.values()) == 2 * KEYS * LAP
     log.close()
+
+
+def test_rows_reach_their_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard, "WARM_S", 0.5)
+    monkeypatch.setattr(dashboard, "SIDES", {"alone": 0, "beside stuck": 2})
+    found = dashboard.measure(f"sqlite:///{tmp_path}/log.db", tmp_path, 2, 10, seconds=4.0)
+    for side in ("alone", "beside stuck"):
+        assert found[side].keys() == set(dashboard.KEYS)
+        assert found[side]["drawn"] > 0 and found[side]["rows_per_s"] >= 0
+        assert 0 < found[side]["book_p50"] <= found[side]["book_p99"] <= found[side]["book_max"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
 
 from fluxforge import rows
 from fluxforge.log import Log, Record, TopicPartition
+from read_topic import of_partition
 
 
 def compare(log: Log, mine: str, theirs: str) -> int:
@@ -15,7 +15,7 @@ def compare(log: Log, mine: str, theirs: str) -> int:
     count = 0
     for partition in range(log.partitions(mine)):
         got, wanted = (TopicPartition(topic, partition) for topic in (mine, theirs))
-        a, b = [[digest(record) for record in read(log, tp)] for tp in (got, wanted)]
+        a, b = [[digest(record) for record in of_partition(log, tp)] for tp in (got, wanted)]
         if a != b:
             missing, extra = Counter(b) - Counter(a), Counter(a) - Counter(b)
             twice = len(a) - len(set(a))
@@ -37,7 +37,7 @@ def difference(log: Log, got: TopicPartition, wanted: TopicPartition) -> str:
     """Where two partitions part, and how often each field differs at equal places."""
     fields: Counter[str] = Counter()
     first = None
-    for place, (a, b) in enumerate(zip(read(log, got), read(log, wanted), strict=False)):
+    for place, (a, b) in enumerate(zip(of_partition(log, got), of_partition(log, wanted), strict=False)):
         if digest(a) == digest(b):
             continue
         first = first if first is not None else (place, a.key, b.key)
@@ -45,16 +45,3 @@ def difference(log: Log, got: TopicPartition, wanted: TopicPartition) -> str:
             left, right = rows.decode(a.value), rows.decode(b.value)
             fields.update(name for name in left | right if left.get(name) != right.get(name))
     return f"first at (place, keys) {first}, fields {fields.most_common(12)}"
-
-
-def read(log: Log, tp: TopicPartition) -> Iterator[Record]:
-    """Every record of a partition."""
-    at, end = log.bounds(tp)
-    reader = log.reader(tp, at, follow=False)
-    try:
-        while at < end:
-            batch = reader.read(5000, 1.0)
-            yield from batch.records
-            at = batch.next_offset
-    finally:
-        reader.close()

@@ -68,6 +68,12 @@ class TestConfig:
         assert shown[f"{options}.hf_emit_interval"] == {"value": 5.0, "from": "config.yaml:3"}
         assert shown[f"{options}.max_levels"] == {"value": 10, "from": "default"}
 
+    def test_show_tells_the_columns_that_the_settings_yield(self, own_folder: Path) -> None:
+        text = "etl: {channels: {orderbook: {processor_options: {horizons: [7], features: [mid_price, 'rv_*']}}}}\n"
+        (own_folder / "config.yaml").write_text(text)
+        assert json.loads(run("config", "show", "--json").output)["feature_columns"]["value"] == ["mid_price", "rv_7s"]
+        assert "2 feature columns: mid_price, rv_7s" in run("config", "show").output
+
     def test_show_has_every_setting(self) -> None:
         shown = json.loads(run("config", "show", "--json").output)
         exchanges = {"binance", "binanceus", "binanceusdm", "coinbase"}  # none is followed by default
@@ -76,6 +82,8 @@ class TestConfig:
 
     def test_check_says_it_is_valid(self) -> None:
         assert "config.yaml: valid" in run("config", "check").output
+        told = json.loads(run("config", "check", "--json").output)
+        assert told == {"file": "config.yaml", "valid": True, "keys": told["keys"], "exchanges": 1}
 
     def test_check_names_what_is_wrong(
         self, own_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

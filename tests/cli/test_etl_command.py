@@ -42,6 +42,13 @@ def etl(data: str, *arguments: str) -> int:
     return found
 
 
+def test_channels_are_passed_through_where_the_configuration_says_so(data: str) -> None:
+    Path("config.yaml").write_text("etl: {channels: {orderbook: {enabled: false, pass_through: true}}}\n")
+    assert json.loads(run("etl", "--data-dir", data, "--json"))["rows"]["events_orderbook"] == 30
+    counted = run("query", "--data-dir", data, "--json", "SELECT count(*) AS books FROM events_orderbook")
+    assert json.loads(counted) == [{"books": 30}]
+
+
 def test_a_day_a_range_and_all(data: str) -> None:
     assert etl(data, "--mode", "date", "--date", "2023-11-14") == 10, "the next day's first minute comes along"
     assert etl(data, "--mode", "range", "--from", "2023-11-14", "--to", "2023-11-15") == 10

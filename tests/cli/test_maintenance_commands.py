@@ -103,6 +103,9 @@ class TestCompact:
     def test_a_day_that_is_none(self, folder: Path) -> None:
         assert isinstance(run("compact", "--data-dir", folder, "--date", "yesterday").exception, ConfigError)
 
+    def test_a_table_that_is_none(self, folder: Path) -> None:
+        assert "no table or channel 'bears'" in str(run("compact", "--data-dir", folder, "--table", "bears").exception)
+
 
 class TestRetain:
     def test_says_what_it_would_drop_and_drops_it_when_told(self, folder: Path) -> None:

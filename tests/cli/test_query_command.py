@@ -147,7 +147,7 @@ def test_table_and_csv_on_standard_output(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sql", "told"),
     [
-        ("SELECT * FROM candles", "there is no view candles (one of hf, bars, trades, ticker, orderbook, coverage)"),
+        ("SELECT * FROM candles", "there is no view candles (one of hf, "),
         ("SELEC 1", "Parser Error"),
         ("SELECT nope FROM bars", "nope"),
         ("SELECT 1; SELECT 2", "one statement is expected"),

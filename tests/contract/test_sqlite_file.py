@@ -15,7 +15,6 @@ import pytest
 
 from contract.log_drive import join, read_all, until
 from fluxforge import service
-from fluxforge.clock import NS
 from fluxforge.errors import ConfigError, DiskFull, LogUnavailable
 from fluxforge.log import Output, TopicPartition, open_log
 from fluxforge.log.sqlite import SqliteLog
@@ -23,21 +22,9 @@ from fluxforge.log.sqlite import store as sqlite_store
 from fluxforge.log.sqlite.appender import SqliteAppender
 from fluxforge.settings import load
 from fluxforge.topics import Topics, TopicSpec
+from hand_clock import HandClock
 
 TP = TopicPartition("market.raw", 0)
-
-
-class HandClock:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_700_000_000.0
-
-    def now(self) -> int:
-        return int(self.seconds * NS)
-
-    def monotonic(self) -> float:
-        return self.seconds
 
 
 def fill(log: SqliteLog, records: int, size: int = 100) -> None:

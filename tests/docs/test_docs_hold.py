@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,9 +11,8 @@ import pytest
 import yaml
 from typer.core import TyperCommand, TyperGroup
 
-from fluxforge import catalogue, rows
+from fluxforge import catalogue
 from fluxforge.kernels.config import FeatureConfig
-from fluxforge.log import Output, open_log
 from fluxforge.settings import Settings, known_keys, load, load_with_origins
 from fluxforge_cli.programs import PROGRAMS
 from fluxforge_cli.reference import program_parser, reference, root
@@ -97,6 +93,24 @@ def parse(arguments: list[str]) -> None:
     command.make_context(arguments[0], list(rest))
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_in_a_sentence_exists_with_its_options(page: Path) -> None:
+    for line in re.findall(r"`(?:\.venv/bin/)?fluxforge\s([^`]+)`", BLOCK.sub("", page.read_text())):
+        words = line.replace("…", "").split()
+        if words[0] in PROGRAMS:
+            known = set(program_parser(words[0])._option_string_actions)
+        else:
+            command: object = root()
+            for word in words:
+                if not isinstance(command, TyperGroup) or word.startswith("-"):
+                    break
+                assert word in command.commands, (line, word)
+                command = command.commands[word]
+            assert isinstance(command, TyperGroup | TyperCommand)
+            known = {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known | {"--help"}, line
+
+
 def test_the_page_of_commands_is_the_commands() -> None:
     assert (ROOT / "docs/CLI.md").read_text() == reference(), "run python -m fluxforge_cli.reference > docs/CLI.md"
 
@@ -112,6 +126,12 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert target[1:] in headings
         elif not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+def test_the_index_lists_every_page() -> None:
+    listed = re.findall(r"^\| \[(\w+\.md)\]\(\1\) \|", (ROOT / "docs" / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in ROOT.glob("docs/*.md") if page.name != "README.md")
+    assert "(docs/README.md)" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "config.example.yaml", ROOT / "Makefile"], ids=lambda page: page.name)
@@ -139,44 +159,9 @@ class TestExampleConfiguration:
 
 
 class TestReadme:
-    PYTHON = blocks(ROOT / "README.md", "python")
-
-    def test_its_consumer_is_short_and_prints_rows_as_they_come(self, tmp_path: Path) -> None:
-        program = self.PYTHON[0]
-        assert len([line for line in program.splitlines() if line.strip()]) <= 15
-        settings = load(None, environ={})
-        log = open_log(f"sqlite:///{tmp_path}/data/fluxforge.db")
-        log.create(settings.topic_specs())
-        row = {"exchange": "x", "symbol": "BTC/USDT", "mid_price": 100.5, "ofi_sum_5s": float("nan")}
-        output = Output(settings.topic_names().features, b"x|BTC/USDT", rows.encode(row))
-        with subprocess.Popen(
-            [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-        ) as consumer:
-            assert consumer.stdout is not None
-            appender = log.appender()
-            try:
-                # It starts at the end of the log, at a moment only it knows: keep rows coming until one is seen.
-                for _ in range(400):
-                    appender.append(output)
-                    appender.flush()
-                    time.sleep(0.05)
-                    if consumer.poll() is not None or _readable(consumer.stdout.fileno()):
-                        break
-                assert consumer.stdout.readline() == "BTC/USDT 100.5 None\n"
-            finally:
-                consumer.kill()
-                appender.close()
-                log.close()
-
     def test_its_number_of_features_is_right(self) -> None:
         assert f"{len(catalogue.columns(FeatureConfig()))} columns a row" in (ROOT / "README.md").read_text()
 
     def test_its_topics_are_the_topics(self) -> None:
         text = (ROOT / "README.md").read_text()
         assert [spec.name for spec in Settings().topic_specs() if f"`{spec.name}`" not in text] == []
-
-
-def _readable(descriptor: int) -> bool:
-    import select
-
-    return bool(select.select([descriptor], [], [], 0)[0])

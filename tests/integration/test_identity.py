@@ -23,9 +23,9 @@ from rich.table import Table
 
 from fluxforge import bronze, etl
 from fluxforge.clock import NS
-from fluxforge.etl.output import row_hash
 from fluxforge.events import AnyEvent
 from fluxforge.files import chains
+from fluxforge.files.rowhash import row_hash
 from fluxforge.lake import scan
 from fluxforge.lake.diff import ORIGIN
 from fluxforge.log import open_log
@@ -87,7 +87,7 @@ def hashes(root: Path) -> Hashes:
                 part = rows.filter(pc.and_(pc.equal(markets, market_), pc.equal(days, day)))
                 if part.num_rows:
                     by = [(column, "ascending") for column in SORT if column in part.column_names]
-                    found[name, market_, day] = row_hash(part.sort_by(by))
+                    found[name, market_, day] = str(row_hash(part.sort_by(by)))
     return found
 
 

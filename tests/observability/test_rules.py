@@ -76,6 +76,7 @@ def test_what_is_scraped_are_the_services_that_serve() -> None:
         name for name, service in services.items()
         if "FLUXFORGE_METRICS__PORT" in (service.get("environment") or {})
         and not service.get("healthcheck", {}).get("disable")
+        and service.get("command") != ["dashboard"]  # a page, without metrics of its own
     }  # fmt: skip
     (job, *_) = yaml.safe_load((RULES.parent / "prometheus.yml").read_text())["scrape_configs"]
     (dns,) = job["dns_sd_configs"]

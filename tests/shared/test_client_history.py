@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,13 +16,12 @@ import pytest
 from bar_builder.processor import BarProcessor
 from feature_engine.processor import FeatureProcessor
 from fluxforge import bronze, codec, rows
-from fluxforge.client import Feed, Row, frame, stream
-from fluxforge.client.history import History
+from fluxforge.client import ORDER, Lag, Row, Stream, TableName, TickerStream, frame, stream
 from fluxforge.client.lake import Merge, selection
-from fluxforge.client.order import ORDER, key
-from fluxforge.client.tables import TableName, Wanted
+from fluxforge.client.tables import Wanted, topic_of
 from fluxforge.clock import NS
 from fluxforge.errors import ConfigError, StorageError, UnknownTopic
+from fluxforge.events import Trade
 from fluxforge.files import ChainId
 from fluxforge.files.compact import compact
 from fluxforge.files.runs import Options
@@ -37,10 +35,11 @@ from fluxforge.settings import Settings
 from fluxforge.settings.models import Broker
 from fluxforge.storage import Root
 from fluxforge.topics import Topics
+from row_order import key
 from seeded_market import MS, START, market
 from shared.replay.market import read, store
 
-TABLES: tuple[TableName, ...] = ("features", "bars", "trades", "ticker")
+TABLES: tuple[TableName, ...] = ("features", "bars", "tape", "trades", "ticker")
 SYMBOLS = [f"S{i}/USDT" for i in range(4)]
 HISTORY = ("topic", "replay.june", "lake")
 SECONDS = 40
@@ -69,9 +68,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     for time, event in events:
         appender.append(Output(topics.raw, event.key.encode(), codec.encode(event), codec.headers(event), time // MS))
     appender.close()
-    feeds = {table: Feed(table, url=url, settings=settings) for table in TABLES}
+    streams = {table: stream(table, url=url, settings=settings, start=START) for table in TABLES}
+    trades = sum(isinstance(event, Trade) for _, event in events)
     process(log, settings, topics)
-    live = {table: polled(feed) for table, feed in feeds.items()}
+    live = {table: taken_live(log, topics, rows_, trades) for table, rows_ in streams.items()}
     store_rows(log, settings, folder)
     for records in read(log, topics.raw).values():
         store(bronze.tree(folder), records)
@@ -99,11 +99,14 @@ def process(log: Log, settings: Settings, topics: Topics) -> None:
         runtime.close()
 
 
-def polled(feed: Feed) -> list[Row]:
-    with feed:
-        found: list[Row] = []
-        while more := feed.poll():
-            found += more
+def taken_live(log: Log, topics: Topics, live: Stream[Row], trades: int) -> list[Row]:
+    """All that was published of a table, and no more."""
+    ends = (log.bounds(TopicPartition(topic_of(topics, live.table), p)).next for p in range(2))
+    count = trades if live.table == "tape" else sum(ends)
+    with live:
+        found = [next(live) for _ in range(count)]
+        if live.table != "tape":
+            assert live.lag() == Lag(0, 0.0)
         return found
 
 
@@ -132,19 +135,9 @@ def store_rows(log: Log, settings: Settings, data: Path) -> None:
     sink.close()
 
 
-async def taken(found: AsyncIterator[Row], most: int | None = None) -> list[Row]:
-    """All rows, or the first few."""
-    got: list[Row] = []
-    async with aclosing(found) as rows_:  # type: ignore[type-var]
-        async for row in rows_:
-            got.append(row)
-            if len(got) == most:
-                break
-    return got
-
-
 def all_of(made: Made, table: TableName, source: str, **more: Any) -> list[Row]:
-    return asyncio.run(taken(stream(table, **made.options(source, **more))))
+    with stream(table, **made.options(source, **more)) as found:
+        return list(found)
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -170,19 +163,21 @@ def test_of_each_symbol_the_order_is_that_of_the_log(made: Made, source: str) ->
 
 
 @pytest.mark.parametrize("source", HISTORY)
-def test_a_part_of_it(made: Made, source: str) -> None:
+@pytest.mark.parametrize(("table", "column"), [("bars", "close"), ("tape", "price")])
+def test_a_part_of_it(made: Made, source: str, table: TableName, column: str) -> None:
     """From the very time of a row to just before that of another."""
-    captured = sorted(row["capture_ts"] for row in made.live["bars"] if row["symbol"] in SYMBOLS[1:3])
+    captured = sorted(row["capture_ts"] for row in made.live[table] if row["symbol"] in SYMBOLS[1:3])
     start, end = captured[len(captured) // 4], captured[len(captured) * 3 // 4]
-    got = all_of(made, "bars", source, symbols=SYMBOLS[1:3], exchanges=["sim"], start=start, end=end, columns=["close"])
+    got = all_of(made, table, source, symbols=SYMBOLS[1:3], exchanges=["sim"], start=start, end=end, columns=[column])
     expected = [
         row
-        for row in sorted(made.live["bars"], key=key)
+        for row in sorted(made.live[table], key=key)
         if row["symbol"] in SYMBOLS[1:3] and start <= row["capture_ts"] < end
     ]
-    assert {row["duration"] for row in expected} == {1, 5, 30}
-    assert set(got[0]) == {*ORDER, "close"}
-    names = [*(set(ORDER) - {"source_offset"}), "close"]
+    assert table == "tape" or {row["duration"] for row in expected} == {1, 5, 30}
+    ordered = set(ORDER) & set(expected[0])
+    assert set(got[0]) == {*ordered, column}
+    names = [*(ordered - {"source_offset"}), column]
     assert [[row[n] for n in names] for row in got] == [[row[n] for n in names] for row in expected]
 
 
@@ -204,7 +199,7 @@ def test_a_compacted_lake_is_the_same(made: Made, tmp_path: Path) -> None:
     shutil.copytree(made.data / "processed", tmp_path / "processed")
     done = compact(lake_tree(tmp_path), LAYOUT, Options(grace_s=0.0), now=START + 10 * 86_400 * NS)
     assert not done.failed
-    for table in TABLES:
+    for table in set(TABLES) - {"tape"}:
         assert all_of(made, table, "lake", data=tmp_path) == all_of(made, table, "lake")
 
 
@@ -227,10 +222,13 @@ def test_what_cannot_be_is_named(made: Made, tmp_path: Path) -> None:
     fails(ConfigError, "no source 'replay'.*replay.RUN", source="replay")
     fails(UnknownTopic, "replay.july", source="replay.july")
     fails(StorageError, "no committed hf rows", data=tmp_path)
+    fails(StorageError, "no committed trades", data=tmp_path, table="tape")
+    fails(ConfigError, "symbol N/USDT.*S0/USDT", table="tape", symbols=["N/USDT", "S0/USDT"])
+    fails(ConfigError, "no tape rows in that time", table="tape", end=START)
     fails(StorageError, "no committed hf rows", start=START + 100 * 86_400 * NS)
-    fails(ConfigError, "do not start at '2026-01-01'", source="live", start="2026-01-01")
     fails(ConfigError, "have no end", source="live", end=START)
-    fails(ConfigError, "all their columns", source="live", columns=["mid_price"])
+    fails(ConfigError, "has no versions", source="live", version="live")
+    fails(ConfigError, "no column mid_prise.*mid_price", source="live", start="earliest", columns=["mid_prise"])
     with pytest.raises(ConfigError, match="'excel'"):
         frame(kind="excel", **made.options("lake"))  # type: ignore[arg-type]
 
@@ -238,7 +236,8 @@ def test_what_cannot_be_is_named(made: Made, tmp_path: Path) -> None:
 def test_one_may_leave_at_any_row(made: Made) -> None:
     for source in ("live", *HISTORY):
         start = {"start": "earliest"} if source == "live" else {}
-        assert len(asyncio.run(taken(stream(**made.options(source, **start)), 7))) == 7
+        with stream(**made.options(source, **start)) as found:
+            assert len(list(islice(found, 7))) == 7
 
 
 HOUR = 3600 * NS
@@ -325,7 +324,8 @@ def test_rows_of_a_topic_wait_as_long_as_hold_s_says(log: Log, topics: Topics, b
     settings = Settings(broker=Broker(prefix=topics.prefix))
 
     def read_until(end: int | None) -> list[list[Row]]:
-        return list(History("ticker", "topic", Wanted.of(None, None, end=end), settings, log.url, hold_s=10).rows())
+        with TickerStream(source="topic", end=end, settings=settings, url=log.url, hold_s=10) as found:
+            return [batch.to_pylist() for batch in found.batches("arrow")]
 
     if behind > 10:
         with pytest.raises(ConfigError, match=r"behind others.*hold_s is 10: take more"):

@@ -47,9 +47,13 @@ def compact(
     run finds their grace over. Exit code 1 where something could not be merged.
     """
     from fluxforge import maintain  # noqa: PLC0415  Arrow takes a moment to import
+    from fluxforge.bronze.schema import CHANNELS  # noqa: PLC0415
     from fluxforge.files.compact import compact as merge  # noqa: PLC0415
     from fluxforge.files.runs import Options  # noqa: PLC0415
+    from fluxforge.lake.scan import FOLDERS  # noqa: PLC0415
 
+    if table is not None and table not in (known := [*FOLDERS, *CHANNELS]):
+        raise ConfigError(f"there is no table or channel {table!r}", hint=f"one of {', '.join(dict.fromkeys(known))}")
     settings = load(config)
     given = settings.maintenance
     options = Options(

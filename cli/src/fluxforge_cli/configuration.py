@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 from rich import box
 from rich.table import Table
 
+from fluxforge import catalogue
 from fluxforge.settings import Loaded, Profile, Settings, load_with_origins
 from fluxforge_cli.console import console, print_json
 
@@ -69,11 +70,19 @@ def with_profile(config: Path | None, profile: Profile | None) -> Loaded:
 
 
 @app.command()
-def check(config: ConfigOption = None, profile: ProfileOption = None) -> None:
+def check(
+    config: ConfigOption = None,
+    profile: ProfileOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
     """Say whether the configuration is valid; exit code 2 where it is not."""
     loaded = with_profile(config, profile)
     settings = loaded.settings
     markets = len(settings.native) + len(settings.ccxt.exchanges)
+    if as_json:
+        file = None if loaded.file is None else str(loaded.file)
+        print_json({"file": file, "valid": True, "keys": len(loaded.origins), "exchanges": markets})
+        return
     typer.echo(f"{loaded.file or 'defaults'}: valid; {len(loaded.origins)} keys given, {markets} exchanges configured")
     if not markets:
         typer.echo("note: no exchange is configured, so a collector has nothing to do")
@@ -85,11 +94,15 @@ def show(
     profile: ProfileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, key to value and origin.")] = False,
 ) -> None:
-    """Print every setting, its value and where it came from. Secrets are masked."""
+    """Print every setting, its value and where it came from, and the feature columns they yield. Secrets are masked."""
     loaded = with_profile(config, profile)
     rows = list(settings_of(loaded))
+    features, bars = loaded.settings.feature_config(), loaded.settings.bar_config()
+    columns = [feature.name for _, feature in catalogue.chosen(features)]
     if as_json:
-        print_json({key: {"value": value, "from": origin} for key, value, origin in rows})
+        told = {key: {"value": value, "from": origin} for key, value, origin in rows}
+        hashes = {"features": features.hash(), "bars": bars.hash()}
+        print_json({**told, "feature_columns": {"value": columns}, "config_hash": {"value": hashes}})
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("setting", overflow="fold")
@@ -98,7 +111,7 @@ def show(
     for key, value, origin in rows:
         table.add_row(key, _text(value), origin)
     console().print(table)
-    features, bars = loaded.settings.feature_config(), loaded.settings.bar_config()
+    console().print(f"{len(columns)} feature columns: {', '.join(columns)}", highlight=False)
     console().print(f"config hash: features {features.hash()}, bars {bars.hash()}", highlight=False)
 
 

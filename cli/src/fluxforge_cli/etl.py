@@ -117,10 +117,12 @@ def etl(
 
 
 def tables(settings: Settings) -> list[str]:
-    """The tables of the enabled channels."""
+    """The tables of the enabled channels, and of those whose events are passed through."""
     channels = settings.etl.channels
     made = ["hf", "bars"] if channels.orderbook.enabled else []
-    return made + [name for name in ("trades", "ticker") if getattr(channels, name).enabled]
+    made += [name for name in ("trades", "ticker") if getattr(channels, name).enabled]
+    names = ("orderbook", "trades", "ticker", "control")
+    return made + [f"events_{name}" for name in names if getattr(channels, name).pass_through]
 
 
 def _check_together(*, mode: str, engine: str, scheduler: str | None, workers: int, watch: bool, verify: bool) -> None:

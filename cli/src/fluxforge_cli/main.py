@@ -26,6 +26,7 @@ from fluxforge_cli import (
     ls,
     maintain,
     migrate,
+    plot,
     programs,
     query,
     repair,
@@ -33,10 +34,13 @@ from fluxforge_cli import (
     reprocess,
     retain,
     sync,
+    tail,
+    top,
     topics,
     up,
     validate,
 )
+from fluxforge_cli.dashboard import command as dashboard
 
 app = typer.Typer(
     name="fluxforge",
@@ -65,6 +69,9 @@ def options(
 
 app.command("demo")(demo.demo)
 app.command("up")(up.up)
+app.command("dashboard")(dashboard.dashboard)
+app.command("top")(top.top)
+app.command("tail")(tail.tail)
 app.command("health")(health.health)
 app.command("exchanges")(exchanges.exchanges)
 programs.register(app)
@@ -75,6 +82,7 @@ app.command("coverage")(coverage.coverage)
 app.command("ls")(ls.ls)
 app.command("describe")(ls.describe)
 app.command("query")(query.query)
+app.command("plot")(plot.plot)
 app.command("diff-lake")(diff_lake.diff_lake)
 app.command("validate")(validate.validate)
 app.command("migrate")(migrate.migrate)

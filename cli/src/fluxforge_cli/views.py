@@ -17,6 +17,7 @@ from fluxforge.bronze.scan import rewrite, scan, stored_schema
 from fluxforge.bronze.schema import ORDERBOOK
 from fluxforge.coverage import by_hour, pages
 from fluxforge.errors import ConfigError, StorageError
+from fluxforge.lake.scan import FOLDERS
 from fluxforge.lake.versions import pinned
 from fluxforge.storage import Root
 from fluxforge_cli.books import EXACT, Books, Part
@@ -48,18 +49,23 @@ class Places:
         return pinned(self.lake)
 
 
-def connect(places: Places, sql: str) -> DuckDBPyConnection:
-    """A connection with the views that `sql` names, and nothing of the machine's files or network.
-
-    Raises ConfigError for SQL that does not parse and for a view that there is not.
-    """
-    connection = duckdb.connect(
+def walled() -> DuckDBPyConnection:
+    """A database in memory that reaches nothing of the machine's files or network."""
+    return duckdb.connect(
         config={
             "enable_external_access": "false",
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
         }
     )
+
+
+def connect(places: Places, sql: str) -> DuckDBPyConnection:
+    """A connection with the views that `sql` names, and nothing of the machine's files or network.
+
+    Raises ConfigError for SQL that does not parse and for a view that there is not.
+    """
+    connection = walled()
     try:
         if len(connection.extract_statements(sql)) != 1:
             raise ConfigError("one statement is expected", hint="run them one after the other")
@@ -88,10 +94,14 @@ def _unknown(connection: DuckDBPyConnection, sql: str) -> str | None:
 
 
 def wrong(error: duckdb.Error) -> ConfigError:
-    """What DuckDB says of a statement, in one line."""
+    """The error of a statement."""
+    return ConfigError(told(error), hint="the views are " + ", ".join(VIEWS))
+
+
+def told(error: duckdb.Error) -> str:
+    """What DuckDB says, in one line."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = " ".join(line for line in lines if line and not line.startswith(("LINE ", "^")))
-    return ConfigError(told, hint="the views are " + ", ".join(VIEWS))
+    return " ".join(line for line in lines if line and not line.startswith(("LINE ", "^")))
 
 
 def _of_lake(table: str) -> Callable[[DuckDBPyConnection, Places], None]:
@@ -140,7 +150,7 @@ def _coverage(connection: DuckDBPyConnection, places: Places) -> None:
 
 
 VIEWS: dict[str, Callable[[DuckDBPyConnection, Places], None]] = {
-    **{table: _of_lake(table) for table in ("hf", "bars", "trades", "ticker")},
+    **{table: _of_lake(table) for table in FOLDERS},
     "orderbook": _orderbook,
     "coverage": _coverage,
 }

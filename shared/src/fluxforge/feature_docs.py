@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 
 from fluxforge import catalogue, rows
+from fluxforge.cross.config import CrossConfig
+from fluxforge.cross.table import columns as cross_columns
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 
 _BARS = {
@@ -114,6 +116,33 @@ def lines() -> Iterator[str]:
     yield "|---|---|"
     for kind, rule in _INFORMATION.items():
         yield f"| `{kind}` | {rule} |"
+    yield ""
+    yield from _across(CrossConfig())
+
+
+def _across(config: CrossConfig) -> Iterator[str]:
+    """The chapter of the rows across markets."""
+    yield f"## Rows across markets (every {config.interval:g} s by default)"
+    yield ""
+    alike = ", ".join(config.alike)
+    yield "Computed from feature rows alone: live by `feature-engine --role cross`, on Kafka, into the topic"
+    yield "`market.features.cross` (key: base asset) and the lake's table `cross`. Markets of the same thing meet"
+    yield f"under one name: quote currencies {alike} count as one, so `BTC/USDT` and `BTC/USD` are"
+    yield "`BTC/USD`; contracts meet only their like, `BTC/USDT:USDT` is `BTC/USD:USD`. `cross` in the configuration"
+    yield "says which currencies, which reference assets and horizons, and the times below."
+    yield ""
+    yield "A feature row counts from its partition's time on, which is the greatest timestamp of the partition's rows"
+    yield "so far. The row of step T is made of what counts before T; there is one where a row of one of the asset's"
+    yield f"markets counts in [T − {config.interval:g} s, T). It appears when all partitions have reached T; one that"
+    yield f"is more than {config.patience:g} s behind the newest is waited for no more, or {config.backlog:g} s where"
+    yield "rows of it lie unread. Rows that come too late even so count from then on, and `fluxforge_late_total`"
+    yield "counts them."
+    yield ""
+    yield "| column | definition | unit | warm-up | null |"
+    yield "|---|---|---|---|---|"
+    for f in cross_columns(config):
+        formula = f.formula.replace("|", "\\|")
+        yield f"| `{f.name}` | {formula} | {f.unit} | {f.warm_up} | {f.null} |"
 
 
 if __name__ == "__main__":

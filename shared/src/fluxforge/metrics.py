@@ -49,7 +49,7 @@ LOG_WRITE = Histogram(
     buckets=_SECONDS,
 )
 
-# Log to processors and sinks. `role` is the group: bronze, features, bars, lake…
+# Log to processors and sinks. `role` is the group: bronze, features, bars, cross, lake…
 CONSUMED = Counter("fluxforge_consumed", "Records read", ["role", "topic"])
 PRODUCED = Counter("fluxforge_produced", "Records written", ["role", "topic"])
 POSITION = Gauge("fluxforge_position", "Next offset to read, from the assignment on", ["role", "topic", "partition"])
@@ -59,7 +59,7 @@ LAG_SECONDS = Gauge(
     "fluxforge_lag_seconds", "Age of the last record read; 0 at the end of the log", ["role", "topic", "partition"]
 )
 WATERMARK = Gauge("fluxforge_watermark_timestamp_seconds", "The newest event time processed, since 1970", ["role"])
-LATE = Counter("fluxforge_late", "Events that came after their bar had closed", ["role"])
+LATE = Counter("fluxforge_late", "Events that came after their bar, or rows after their step, had closed", ["role"])
 DEAD = Counter("fluxforge_dlq", "Records sent to the dead-letter topic, by reason", ["role", "reason"])
 INVALID_BOOKS = Counter("fluxforge_invalid_books", "Books that give no features, by reason", ["role", "reason"])
 COMMITS = Histogram("fluxforge_commit_seconds", "Duration of a commit", ["role"], buckets=_SECONDS)

@@ -24,7 +24,7 @@ from fluxforge.kernels.config import FeatureConfig
 from fluxforge.kernels.outputs import BAR, BAR_TYPES, BarOutput, FeatureOutput
 
 SCHEMA_VERSION = 2
-Columns = dict[str, NDArray[Any] | list[Any]]
+Columns = dict[str, NDArray[Any] | list[Any] | pa.Array]
 """Columns of equal length by name; floats with NaN for null."""
 
 
@@ -38,6 +38,23 @@ class Market(NamedTuple):
     @property
     def key(self) -> bytes:
         return f"{self.exchange}|{self.symbol}".encode()
+
+
+class Markets(NamedTuple):
+    """The market of each row: `distinct[codes[row]]`."""
+
+    distinct: Sequence[Market]
+    codes: NDArray[np.int32]
+
+    def at(self, rows: slice | NDArray[np.int64]) -> Markets:
+        """Those of some rows."""
+        return Markets(self.distinct, self.codes[rows])
+
+    def names(self, name: str) -> pa.DictionaryArray:
+        """One part of each row's market."""
+        words = list(dict.fromkeys(getattr(market, name) for market in self.distinct))
+        place = np.array([words.index(getattr(market, name)) for market in self.distinct], np.int32)
+        return pa.DictionaryArray.from_arrays(pa.array(place[self.codes]), pa.array(words, pa.string()))
 
 
 @dataclass(frozen=True)
@@ -54,13 +71,14 @@ class Table:
 
 
 _LEVELS = pa.list_(pa.struct([("price", pa.float64()), ("size", pa.float64())]))
-_ORIGIN = [("timestamp", pa.int64()), ("capture_ts", pa.int64()), ("source_partition", pa.int32())]
-_ORIGIN += [("source_offset", pa.int64())]
+ORIGIN = [("timestamp", pa.int64()), ("capture_ts", pa.int64()), ("source_partition", pa.int32())]
+ORIGIN += [("source_offset", pa.int64())]
+"""What every table begins with: ns of the row and of capture, and where in the raw topic its event lies."""
 
 
 def hf_table(config: FeatureConfig) -> Table:
     """The high-frequency feature table under one configuration."""
-    fields = list(_ORIGIN)
+    fields = list(ORIGIN)
     fields += [(f.name, pa.int32() if f.integer else pa.float64()) for _, f in catalogue.chosen(config)]
     fields += [("updates_since_last", pa.int64()), ("sampling", pa.string()), ("quality", pa.int32())]
     if config.keep_raw_arrays:
@@ -73,7 +91,7 @@ BARS = Table(
     "bars",
     "orderbook/bars",
     pa.schema(
-        _ORIGIN
+        ORIGIN
         + [("bar_type", pa.string()), ("duration", pa.int64())]
         + [
             (name, pa.int64() if BAR.fields[name][0].kind == "i" else pa.float64())  # type: ignore[index]
@@ -87,7 +105,7 @@ TRADES = Table(
     "trades",
     "trades",
     pa.schema(
-        _ORIGIN
+        ORIGIN
         + [("id", pa.string())]
         + [(n, pa.float64()) for n in ("price", "size", "notional", "signed_size", "mid", "spread", "effective_spread")]
         + [("side", pa.int32()), ("backfilled", pa.bool_())]
@@ -97,7 +115,7 @@ _TICKER_FLOATS: tuple[str, ...] = (
     *("bid", "bid_size", "ask", "ask_size", "mid", "spread", "last"),
     *("open", "high", "low", "volume", "quote_volume"),
 )
-TICKER = Table("ticker", "ticker", pa.schema(_ORIGIN + [(n, pa.float64()) for n in _TICKER_FLOATS]))
+TICKER = Table("ticker", "ticker", pa.schema(ORIGIN + [(n, pa.float64()) for n in _TICKER_FLOATS]))
 
 
 Partition = int | NDArray[np.int32]
@@ -158,13 +176,15 @@ def quotes_of(out: FeatureOutput, batch: EventBatch, kind: Kind) -> NDArray[np.v
     return chosen
 
 
-def trade_columns(quotes: NDArray[np.void], batch: EventBatch, ids: Sequence[str], partition: Partition) -> Columns:
+def trade_columns(
+    quotes: NDArray[np.void], batch: EventBatch, ids: list[str] | pa.Array, partition: Partition
+) -> Columns:
     """Trades enriched with the book just before them; `ids` are theirs, in order."""
     events = batch.events[quotes["event"]]
     price, size, side = events["price"], events["size"], events["side"]
     return {
         **_origin(batch, quotes["event"], quotes["time"], partition),
-        "id": list(ids),
+        "id": ids,
         "price": price,
         "size": size,
         "notional": price * size,
@@ -196,9 +216,12 @@ def ticker_columns(
 
 def to_arrow(table: Table, columns: Columns) -> pa.Table:
     """Columns as an Arrow table of the table's schema, NaN as null."""
-    return pa.table(
-        [pa.array(columns[field.name], field.type, from_pandas=True) for field in table.schema], schema=table.schema
-    )
+    found = [columns[field.name] for field in table.schema]
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, field.type, from_pandas=True)
+        for column, field in zip(found, table.schema, strict=True)
+    ]
+    return pa.table(arrays, schema=table.schema)
 
 
 def to_rows(columns: Columns, markets: Sequence[Market]) -> list[dict[str, Any]]:

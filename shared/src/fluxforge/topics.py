@@ -47,6 +47,16 @@ class Topics:
         return f"{self.prefix}.features"
 
     @property
+    def features_merged(self) -> str:
+        """What the cross role needs of all feature rows, in one partition."""
+        return f"{self.prefix}.features.merged"
+
+    @property
+    def features_cross(self) -> str:
+        """Rows across markets, by base asset."""
+        return f"{self.prefix}.features.cross"
+
+    @property
     def bars(self) -> str:
         return f"{self.prefix}.bars"
 
@@ -85,11 +95,13 @@ class Topics:
         rows_retention_bytes: int = -1,
         wire: bool = False,
     ) -> list[TopicSpec]:
-        """Every topic of the pipeline; all share one partition count, so that keys co-partition."""
+        """Every topic of the pipeline; all but the merged one share a partition count, so that keys co-partition."""
         state_bytes = 16 * 1024 * 1024
         return [
             TopicSpec(self.raw, partitions, raw_retention_ms, raw_retention_bytes, max_message_bytes=8_388_608),
             TopicSpec(self.features, partitions, 3 * DAY_MS, rows_retention_bytes),
+            TopicSpec(self.features_merged, 1, 3 * DAY_MS, rows_retention_bytes),
+            TopicSpec(self.features_cross, partitions, 3 * DAY_MS, rows_retention_bytes),
             TopicSpec(self.bars, partitions, 30 * DAY_MS, rows_retention_bytes),
             TopicSpec(self.trades, partitions, 3 * DAY_MS, rows_retention_bytes),
             TopicSpec(self.ticker, partitions, 3 * DAY_MS, rows_retention_bytes),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing as mp
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from fluxforge import bronze, etl
@@ -94,7 +95,9 @@ def test_errors_come_back(data: Path, tmp_path: Path) -> None:
     """A segment that cannot be read asks the caller; what a process raises ends the run."""
     segment = min((data / "raw" / "ready").rglob("orderbook/*.parquet"))
     damaged = bytearray(segment.read_bytes())
-    damaged[100:200] = bytes(100)
+    group = pq.ParquetFile(segment).metadata.row_group(0)
+    at = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == "capture_ts")
+    damaged[at.data_page_offset + 10 : at.data_page_offset + 20] = bytes(10)
     segment.write_bytes(damaged)
     with pytest.raises(SegmentError, match=segment.name):
         run(data, tmp_path / "stop", workers=2)

@@ -21,6 +21,7 @@ from fluxforge.lake import LakeWriter, lake_tree, scan
 from fluxforge.lake.role import LakeSink, Source
 from fluxforge.log import Log, Output, TopicPartition, open_log
 from fluxforge.topics import TopicSpec
+from hand_clock import HandClock
 from s3_faults import FaultyStore, impatient, seeded
 from s3_server import S3Server
 from stored_data import FIRST, row
@@ -31,19 +32,6 @@ ROWS = 400
 RECOVERS = 200
 """Turn from which the store is sound again."""
 PLANS = int(os.environ.get("S3_FAULT_PLANS", "4"))
-
-
-class HandClock:
-    """Moved by the test."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def now(self) -> int:
-        return round(self.at * 1e9)
-
-    def monotonic(self) -> float:
-        return self.at
 
 
 @pytest.fixture
@@ -134,17 +122,17 @@ def test_a_disk_that_refuses_is_tried_again(
     log: Log, tmp_path: Path, caplog: pytest.LogCaptureFixture,
     refusal: Callable[[FaultyDisk], Callable[[], None]], reason: str,
 ) -> None:  # fmt: skip
-    disk, clock = FaultyDisk(tmp_path / "processed"), HandClock()
+    disk, clock = FaultyDisk(tmp_path / "processed"), HandClock(0.0)
     tree = Tree(disk, active="_active", ready="")
     sink = sink_of(log, tree, clock)
     while sum(sink.positions.values()) < 100:
         sink.step(0.0, 50)
-    clock.at = 3.0
+    clock.seconds = 3.0
     sink.step(0.0, 50)  # both partitions have a commit
     assert sum(c.rows for n in range(PARTITIONS) for c in commits(tree, ChainId(log.topic_id(TICKER), TICKER, n))) > 0
     heal, told = refusal(disk), errors(reason)
     for _ in range(400):
-        clock.at += 0.5
+        clock.seconds += 0.5
         sink.step(0.0, 20)
     stored = bids(tree) if refusal is not folders_that_cannot_be_made else []
     waits = [float(s) for s in re.findall(r"\[0\] waits (\d+) s: .*processed", caplog.text)]
@@ -152,7 +140,7 @@ def test_a_disk_that_refuses_is_tried_again(
     assert errors(reason) - told == sum("waits" in line for line in caplog.text.splitlines())
     heal()
     for _ in range(100):
-        clock.at += 1.0
+        clock.seconds += 1.0
         sink.step(0.0)
     assert len(stored) < ROWS
     assert bids(tree) == [float(n) for n in range(ROWS)]
@@ -165,12 +153,12 @@ def test_what_no_waiting_mends_ends_it_at_the_start(log: Log, tmp_path: Path) ->
     with LakeWriter.open(lake_tree(tmp_path), rows.TICKER, chain, first=0) as writer:
         writer.commit(10 * ROWS)
     with pytest.raises(StorageError, match="the log ends at"):
-        sink_of(log, lake_tree(tmp_path), HandClock()).step(0.0)
+        sink_of(log, lake_tree(tmp_path), HandClock(0.0)).step(0.0)
 
 
 @pytest.mark.parametrize("seed", range(PLANS))
 def test_every_row_once_in_a_bucket_under_seeded_faults(log: Log, s3_server: S3Server, seed: int) -> None:
-    proxy, bucket, clock = FaultyStore(s3_server.endpoint), s3_server.bucket(), HandClock()
+    proxy, bucket, clock = FaultyStore(s3_server.endpoint), s3_server.bucket(), HandClock(0.0)
     shaky, true = (
         Tree(S3Storage(bucket, "processed", s3_server.options(at)), active="_active", ready="")
         for at in (proxy.endpoint, None)
@@ -184,7 +172,7 @@ def test_every_row_once_in_a_bucket_under_seeded_faults(log: Log, s3_server: S3S
             sink = sink_of(log, shaky, clock)
             proxy.plan = seeded(seed)
             for turn in range(400):
-                clock.at += 1.0
+                clock.seconds += 1.0
                 if turn == 20:
                     proxy.plan = lambda _: "drop"  # away altogether
                 if turn == 60:

@@ -23,23 +23,11 @@ from fluxforge.log.sqlite import SqliteLog
 from fluxforge.settings import Settings
 from fluxforge.sink.loop import FIRST_BACKOFF_S
 from fluxforge.topics import TopicSpec
+from hand_clock import HandClock
 
 NS = 1_000_000_000
 T0 = 1_700_000_000 * NS
 TICKER, BARS = "market.ticker", "market.bars"
-
-
-class HandClock:
-    """Moved by the test."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def now(self) -> int:
-        return round(self.at * NS)
-
-    def monotonic(self) -> float:
-        return self.at
 
 
 @pytest.fixture
@@ -93,7 +81,7 @@ class Driven:
     """A sink moved by hand."""
 
     def __init__(self, log: Log, root: Path | Tree, **options: Any) -> None:
-        self.clock = HandClock()
+        self.clock = HandClock(0.0)
         tree = root if isinstance(root, Tree) else lake_tree(root)
         self.sink = new_sink(log, tree, self.clock, **options)
 
@@ -113,11 +101,11 @@ def test_all_folders_of_a_partition_roll_together_by_age(sqlite: Log, tmp_path: 
     driven.read()
     with pytest.raises(StorageError):
         scan(tmp_path, "ticker")
-    driven.clock.at = 59.9
+    driven.clock.seconds = 59.9
     driven.read()
     with pytest.raises(StorageError):
         scan(tmp_path, "ticker")
-    driven.clock.at = 60.0
+    driven.clock.seconds = 60.0
     driven.read()
     assert bids(tmp_path) == [i / 7 for i in range(20)]
     assert scan(tmp_path, "bars").count_rows() == 4
@@ -179,14 +167,14 @@ def test_a_partition_held_by_another_writer_is_taken_when_it_is_free(sqlite: Log
     with LakeWriter.open(lake_tree(tmp_path), rows.TICKER, chain, first=0):
         driven = Driven(sqlite, tmp_path)
         driven.read()
-    driven.clock.at = FIRST_BACKOFF_S
+    driven.clock.seconds = FIRST_BACKOFF_S
     driven.read()
     driven.sink.close()
     assert bids(tmp_path) == [i / 7 for i in range(10)]
 
 
 def test_a_log_that_no_longer_reaches_back_is_a_gap(tmp_path: Path) -> None:
-    clock = HandClock()
+    clock = HandClock(0.0)
     log = SqliteLog(tmp_path / "log.db", clock=clock)
     log.create([TopicSpec(TICKER, 2, retention_ms=3_600_000), TopicSpec(BARS, 2)])
     send(log, TICKER, *(ticker(i) for i in range(8)))
@@ -194,10 +182,10 @@ def test_a_log_that_no_longer_reaches_back_is_a_gap(tmp_path: Path) -> None:
     with LakeWriter.open(lake_tree(tmp_path), rows.TICKER, chain, first=0) as writer:
         writer.commit(1)
     for _ in range(3):
-        clock.at += 7200
+        clock.seconds += 7200
         send(log, TICKER, *(ticker(i) for i in range(8)))
     assert log.bounds(TopicPartition(TICKER, 0)).first > 1
-    sink = new_sink(log, lake_tree(tmp_path), HandClock())
+    sink = new_sink(log, lake_tree(tmp_path), HandClock(0.0))
     with pytest.raises(GapError, match=r"market\.ticker"):
         sink.step(0.0)
     log.close()
@@ -220,7 +208,7 @@ def test_killed_again_and_again_every_row_is_there_once(sqlite: Log, tmp_path: P
         process.wait()
     driven = Driven(sqlite, tmp_path)
     driven.read()
-    driven.clock.at = 3600.0
+    driven.clock.seconds = 3600.0
     driven.read()
     driven.sink.close()
     assert bids(tmp_path) == sorted(i / 7 for i in range(sent))

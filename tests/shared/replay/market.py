@@ -16,6 +16,7 @@ from fluxforge.files import Chain, ChainId, Gap, Tree
 from fluxforge.log import Headers, Log, Record, TopicPartition, open_log
 from fluxforge.replay import Replay
 from fluxforge.storage import Root
+from read_topic import of_partition
 
 FIRST = 1_700_000_000 * NS
 STEP = 100 * MS
@@ -89,17 +90,8 @@ def fill(data: Root, count: int = 600, partitions: int = 3, form: RawFormat = "p
 
 def read(log: Log, topic: str) -> dict[int, list[Record]]:
     """Everything in a topic by partition."""
-    found: dict[int, list[Record]] = {}
-    for partition in range(log.partitions(topic)):
-        tp = TopicPartition(topic, partition)
-        at, end = log.bounds(tp)
-        reader = log.reader(tp, at, follow=False)
-        while at < end:
-            batch = reader.read(1000, 1.0)
-            found.setdefault(partition, []).extend(batch.records)
-            at = batch.next_offset
-        reader.close()
-    return found
+    there = ((p, list(of_partition(log, TopicPartition(topic, p)))) for p in range(log.partitions(topic)))
+    return {partition: records for partition, records in there if records}
 
 
 def bare(records: Sequence[Record]) -> list[tuple[Any, ...]]:

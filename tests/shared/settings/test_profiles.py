@@ -57,7 +57,8 @@ def test_on_a_small_machine_every_topic_that_grows_is_bounded_in_bytes(tmp_path:
     names = Settings().topic_names()
     rare = {names.late, names.dlq}
     grows = [spec for spec in specs if not spec.compact and spec.name not in rare]
-    assert {spec.name for spec in grows} == {names.raw, names.features, names.bars, names.trades, names.ticker}
+    of_rows = {names.features, names.features_cross, names.features_merged, names.bars, names.trades, names.ticker}
+    assert {spec.name for spec in grows} == {names.raw, *of_rows}
     assert all(spec.retention_bytes > 0 for spec in grows)
-    assert sum(spec.retention_bytes * spec.partitions for spec in grows) == 4 * (512 + 4 * 128) * 1_000_000
+    assert sum(spec.retention_bytes * spec.partitions for spec in grows) == (4 * (512 + 5 * 128) + 128) * 1_000_000
     assert {spec.retention_bytes for spec in Settings().topic_specs()} == {-1}

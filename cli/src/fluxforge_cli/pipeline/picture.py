@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any, Self
 
-from fluxforge_cli.pipeline.watch import Market
+from fluxforge_cli.pipeline.stored import Stored
+from fluxforge_cli.pipeline.watch import Market, Watch
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,28 @@ class Picture:
     latency: tuple[float, float] | None = None
     ofi_name: str = "ofi_sum_1s"
     news: Sequence[str] = field(default=())
+
+    @classmethod
+    def of(cls, watch: Watch, bronze: Stored, lake: Stored, rates: Mapping[str, float], **more: Any) -> Self:
+        """What was seen in the log and in the files; `rates` are the markets' events/s, `more` the other fields."""
+        counts = watch.counts
+        markets = sorted(watch.markets.values(), key=lambda market: market.key)
+        return cls(
+            markets=[(market, rates.get(market.key, 0.0)) for market in markets],
+            events=counts.events,
+            bronze_rows=bronze.rows,
+            segments=bronze.files,
+            feature_rows=counts.feature_rows,
+            bars=counts.bars,
+            lake_rows=lake.rows,
+            gaps=counts.gaps,
+            late=counts.late,
+            dead=counts.dead,
+            latency=percentiles(watch.latencies),
+            ofi_name=watch.ofi_name,
+            news=[f"{reason}: {count} reset(s)" for reason, count in counts.resets.items()],
+            **more,
+        )
 
 
 def percentiles(values: Collection[float]) -> tuple[float, float] | None:

@@ -52,9 +52,18 @@ def consumers(topics: Topics, config: Path | None) -> list[Program]:
     ]
 
 
+def across(settings: Settings, config: Path | None) -> list[Program]:
+    """What reads feature rows and publishes others: on Kafka alone."""
+    if not settings.cross.enabled or not settings.broker.url.startswith("kafka://"):
+        return []
+    names = settings.topic_names()
+    command = ("feature_engine", "--role", "cross", *_config(config))
+    return [Program("feature cross", command, (names.features, names.features_merged))]
+
+
 def lakes(topics: Topics, config: Path | None) -> list[Program]:
     """What reads the output topics."""
-    of_features = (topics.features, topics.trades, topics.ticker)
+    of_features = (topics.features, topics.features_cross, topics.trades, topics.ticker)
     return [
         Program("feature lake", ("feature_engine", "--role", "lake", *_config(config)), of_features),
         Program("bar lake", ("bar_builder", "--role", "lake", *_config(config)), (topics.bars,)),

@@ -198,30 +198,19 @@ class Run:
 
     def picture(self, phase: str) -> Picture:
         """This moment."""
-        counts = self.watch.counts
         queues = [r.queue for r in self._readings.values() if r.queue is not None]
-        markets = sorted(self.watch.markets.values(), key=lambda m: m.key)
-        return Picture(
+        return Picture.of(
+            self.watch,
+            self.bronze,
+            self.lake,
+            self._market_rates,
             title=self._title,
             phase=phase,
             elapsed=self.elapsed(),
             seconds=self._seconds if self._counting else None,
             services=[self._line(name) for name in self.children],
-            markets=[(market, self._market_rates.get(market.key, 0.0)) for market in markets],
-            events=counts.events,
-            bronze_rows=self.bronze.rows,
-            segments=self.bronze.files,
-            feature_rows=counts.feature_rows,
-            bars=counts.bars,
-            lake_rows=self.lake.rows,
-            gaps=counts.gaps,
-            late=counts.late,
-            dead=counts.dead,
             queue=sum(queues) if queues else None,
             capacity=sum(r.capacity or 0 for r in self._readings.values()) or None,
-            latency=percentiles(self.watch.latencies),
-            ofi_name=self.watch.ofi_name,
-            news=[f"{reason}: {count} reset(s)" for reason, count in counts.resets.items()],
         )
 
     def rate(self) -> float:

@@ -56,14 +56,16 @@ def _in_order(run: Run, session: Session, stop: Stop) -> Summary:
     if session.exchange:
         run.adopt(session.exchange, Program(session.exchange.name, ()))
     readers, lakes = plan.consumers(run.topics, session.config), plan.lakes(run.topics, session.config)
+    across = plan.across(session.settings, session.config)
     collectors = plan.collectors(session.settings, session.sources, session.config)
-    run.wait_ready(run.start([*readers, *lakes, *collectors]), stop)
+    run.wait_ready(run.start([*readers, *across, *lakes, *collectors]), stop)
     run.wait_flowing(plan.exchanges(session.settings, session.sources), readers, stop)
     if not stop.is_set():
         run.begin()
         run.run(stop)
     elapsed, rate = run.elapsed(), run.rate()
-    first, second, third = ([program.name for program in stage] for stage in (collectors, readers, lakes))
+    stages = (collectors, readers, across, lakes)
+    first, *then = ([program.name for program in stage] for stage in stages)
     last = [session.exchange.name] if session.exchange else []
-    trouble = run.shut_down([(first, False), (second, True), (third, True), (last, False)])
+    trouble = run.shut_down([(first, False), *((names, True) for names in then), (last, False)])
     return summary.make(run, session.root, elapsed, rate, trouble)

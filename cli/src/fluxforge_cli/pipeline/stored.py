@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fluxforge.files import ChainId, Tree, chains, commits
+from fluxforge.files.history import newest
+from fluxforge.log import TopicPartition
 
 
 class Stored:
@@ -16,8 +20,17 @@ class Stored:
 
     def begin(self) -> None:
         """Count from here: what stands there already is not this run's."""
-        self.read()
-        self.rows = self.files = 0
+        for chain in chains(self._tree):
+            if (last := newest(self._tree, chain)) is not None:
+                self._next[chain] = last.next_offset
+
+    def positions(self, topics: Mapping[str, str]) -> dict[TopicPartition, int]:
+        """Where these topics, by name the log's id of each, go on: the first offset that is not committed."""
+        return {
+            TopicPartition(chain.topic, chain.partition): offset
+            for chain, offset in self._next.items()
+            if topics.get(chain.topic) == chain.log_id
+        }
 
     def read(self) -> None:
         for chain in chains(self._tree):

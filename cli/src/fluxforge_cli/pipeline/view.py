@@ -18,6 +18,7 @@ _ALL = ("ev/s", "mid", "bps", "OFI", "bar close", "volume")
 _MOST = _ALL[:-1]
 _FEW = ("mid", "OFI", "bar close")
 _STYLES = {"running": "green", "restarting": "yellow", "failed": "bold red", "stopping": "cyan", "stopped": "dim"}
+_STYLES |= {"stalled": "bold red", "silent": "bold red", "absent": "yellow"}
 
 
 def render(picture: Picture, width: int, height: int) -> RenderableType:

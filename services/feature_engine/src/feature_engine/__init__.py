@@ -1,1 +1,1 @@
-"""Raw topic to feature rows, enriched trades and tickers; roles `engine` and `lake`."""
+"""Raw topic to feature rows, enriched trades and tickers, and those across markets; roles `engine`, `cross`, `lake`."""

@@ -1,4 +1,4 @@
-"""`python -m feature_engine [--role engine|lake]`."""
+"""`python -m feature_engine [--role engine|cross|lake]`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fluxforge.processor import service as processor
 from fluxforge.service import Role, Stop
 from fluxforge.settings import Settings
 
-LAKE_TABLES = ("hf", "trades", "ticker")
+LAKE_TABLES = ("hf", "trades", "ticker", "cross")
 
 
 def check(settings: Settings) -> Iterable[str]:
@@ -24,12 +24,27 @@ def serve(settings: Settings, stop: Stop) -> None:
     processor.serve(settings, stop, _processor(settings), ROLE)
 
 
+def cross_check(settings: Settings) -> Iterable[str]:
+    """As `feature_engine.cross.check`."""
+    from feature_engine import cross  # noqa: PLC0415  the other roles do without quixstreams
+
+    return cross.check(settings)
+
+
+def cross_serve(settings: Settings, stop: Stop) -> None:
+    """As `feature_engine.cross.serve`."""
+    from feature_engine import cross  # noqa: PLC0415
+
+    cross.serve(settings, stop)
+
+
 def _processor(settings: Settings) -> FeatureProcessor:
     return FeatureProcessor(settings.feature_config(), settings.topic_names())
 
 
 ROLES = {
     "engine": Role(check, serve, "raw topic to feature rows", group=True),
+    "cross": Role(cross_check, cross_serve, "feature rows to rows across markets, on Kafka", group=True),
     "lake": lake.role(LAKE_TABLES),
 }
 

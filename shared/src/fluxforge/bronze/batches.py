@@ -22,6 +22,11 @@ from fluxforge.events import AnyEvent, ClockSource, Kind
 Slots = Callable[[str, str], int]
 """(key, source) → the kernel's slot; asked once for each pair in a batch."""
 
+UNUSED = frozenset(
+    {"topic", "partition", "timestamp", "key", "headers", "native", "connection", "seq", "first_seq", "raw"}
+)
+"""Columns of trades and books that batches are made without."""
+
 _KIND_OF_NAME = {name: int(kind) for kind, name in KIND_NAMES.items()}
 
 
@@ -71,7 +76,7 @@ def build(tables: Sequence[pa.Table], slots: Slots) -> BronzeBatch:
     levels = np.empty(int(floats.sum()), "<f8")
     table_of, row_of = source[order], row[order]
     for which, table in enumerate(tables):
-        if _channel(table) == ORDERBOOK:
+        if channel_of(table) == ORDERBOOK:
             at = np.empty(table.num_rows, np.int64)
             mine = table_of == which
             at[row_of[mine]] = events["levels"][mine]
@@ -89,7 +94,7 @@ def _rows(table: pa.Table, slots: Slots) -> NDArray[np.void]:
     out["ts"] = np.where(_ints(table, "clock") == ClockSource.CAPTURE, out["capture_ts"], _ints(table, "ts", NO_TS))
     out["skew"] = _ints(table, "skew")
     out["collector"] = _by_word(table, "collector", lambda word: crc32(word.encode()))
-    channel = _channel(table)
+    channel = channel_of(table)
     if channel == TRADES:
         out["price"], out["size"] = _floats(table, "price"), _floats(table, "size")
         out["side"] = _ints(table, "side")
@@ -146,8 +151,10 @@ def _decodable(table: pa.Table) -> pa.Table:
     return table
 
 
-def _channel(table: pa.Table) -> str:
-    return next(channel for channel, schema in SCHEMAS.items() if schema.names == table.column_names)
+def channel_of(table: pa.Table) -> str:
+    """The channel of a table as it is read."""
+    names = set(table.column_names)
+    return next(channel for channel, schema in SCHEMAS.items() if names <= set(schema.names) <= names | UNUSED)
 
 
 def _ints(table: pa.Table, name: str, null: int = 0) -> NDArray[np.int64]:

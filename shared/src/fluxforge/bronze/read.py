@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from fluxforge.bronze.batches import BronzeBatch, Slots
 from fluxforge.bronze.merge import merged
 from fluxforge.bronze.records import events_of, records_of
 from fluxforge.bronze.scaled import decode
+from fluxforge.bronze.schema import ORDERBOOK, TRADES
 from fluxforge.errors import SegmentError, StorageError, Superseded
 from fluxforge.events import AnyEvent
 from fluxforge.files import ChainId, Commit, CommittedFile, Tree, commits, locate
@@ -76,13 +77,15 @@ def read_tables(
     start: int = 0,
     end: int | None = None,
     wanted: Callable[[CommittedFile], bool] = lambda _: True,
+    without: Collection[str] = (),
     on_gap: OnGap = pass_over,
     on_error: OnError = stop,
 ) -> Iterator[list[pa.Table]]:
     """Lists of tables of one channel and source each; a list holds every row of its run of offsets.
 
-    wanted  leaves out whole segments, of a channel or a time
-    on_gap  told of offsets that are not here, before what lies behind them is given
+    wanted   leaves out whole segments, of a channel or a time
+    without  columns of trades and books that need not be read
+    on_gap   told of offsets that are not here, before what lies behind them is given
     """
     while True:
         try:
@@ -95,7 +98,7 @@ def read_tables(
                     on_gap(commit.gap.first, commit.gap.next)
                 files = filter(wanted, commit.files)
                 whole = commit.start >= start and (end is None or commit.next_offset <= end)
-                for tables in merged(_tables(tree, commit, file, on_error) for file in files):
+                for tables in merged(_tables(tree, commit, file, without, on_error) for file in files):
                     found = tables if whole else [_within(table, start, end) for table in tables]
                     if any(table.num_rows for table in found):
                         start = max(table.column("offset")[-1].as_py() for table in found if table.num_rows) + 1
@@ -113,7 +116,9 @@ def _within(table: pa.Table, start: int, end: int | None) -> pa.Table:
     return table.filter(keep)
 
 
-def _tables(tree: Tree, commit: Commit, file: CommittedFile, on_error: OnError) -> Iterator[pa.Table]:
+def _tables(
+    tree: Tree, commit: Commit, file: CommittedFile, without: Collection[str], on_error: OnError
+) -> Iterator[pa.Table]:
     """The row groups of a segment, past those that cannot be read where `on_error` allows it."""
     try:
         with _opened(tree, file) as opened:
@@ -124,7 +129,7 @@ def _tables(tree: Tree, commit: Commit, file: CommittedFile, on_error: OnError) 
             if file.path.endswith(".ndjson"):
                 yield from ndjson.tables(opened)
             else:
-                yield from _row_groups(tree, commit, file, opened, on_error)
+                yield from _row_groups(tree, commit, file, opened, without, on_error)
     except (SegmentError, Superseded):
         raise  # on_error's own word, or ours
     except (StorageError, OSError, ValueError, pa.ArrowException) as error:
@@ -133,12 +138,15 @@ def _tables(tree: Tree, commit: Commit, file: CommittedFile, on_error: OnError) 
 
 
 def _row_groups(
-    tree: Tree, commit: Commit, file: CommittedFile, opened: BinaryIO, on_error: OnError
+    tree: Tree, commit: Commit, file: CommittedFile, opened: BinaryIO, without: Collection[str], on_error: OnError
 ) -> Iterator[pa.Table]:
     with pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as segment:
+        names = segment.schema_arrow.names
+        if without and file.meta.get("channel") in (TRADES, ORDERBOOK):
+            names = [name for name in names if name not in without]
         for group in range(segment.num_row_groups):
             try:
-                table = decode(segment.read_row_group(group))
+                table = decode(segment.read_row_group(group, names))
             except (OSError, ValueError, pa.ArrowException) as error:
                 _check_stands(tree, commit)
                 on_error(_unreadable(tree.storage.name(file.path), error, f"row group {group} "))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable
 from typing import Any
 
 from fluxforge.client.order import TIME
-from fluxforge.client.tables import Row
+from fluxforge.client.row import Row
 from fluxforge.clock import NS
 
 

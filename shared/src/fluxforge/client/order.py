@@ -6,19 +6,15 @@ start, a late trade's is older than its arrival, and the clocks of two exchanges
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from difflib import get_close_matches
-from itertools import count
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fluxforge.client.tables import Row
 from fluxforge.clock import NS
-from fluxforge.errors import CodecError, ConfigError
+from fluxforge.errors import ConfigError
 
 TIME = "capture_ts"
 ORDER = (
@@ -27,16 +23,6 @@ ORDER = (
     *("duration", "bar_type", "timestamp"),
 )
 """The columns that order rows, the first of them deciding first; a table need not have duration and bar_type."""
-
-_ABSENT = {"duration": 0, "bar_type": ""}
-
-
-def key(row: Row) -> tuple[Any, ...]:
-    """What a row is ordered by. Raises CodecError where it does not say."""
-    try:
-        return tuple([row.get(name, _ABSENT[name]) if name in _ABSENT else row[name] for name in ORDER])
-    except KeyError as error:
-        raise CodecError(f"a row without {error} has no place in history", hint=f"it has {', '.join(row)}") from error
 
 
 def selected(names: Collection[str], columns: Collection[str]) -> list[str]:
@@ -54,7 +40,7 @@ def selected(names: Collection[str], columns: Collection[str]) -> list[str]:
 
 
 def in_order(table: pa.Table) -> pa.Table:
-    """Its rows as `key` orders them."""
+    """Its rows in order."""
     keys = [_codes(table[name]) for name in ORDER if name in table.schema.names]
     order = np.lexsort(keys[::-1])
     if (order[1:] > order[:-1]).all():
@@ -80,7 +66,7 @@ def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return ranks
 
 
-class Reorder:
+class Held:
     """Rows that come nearly in order, in order.
 
     A row waits until nothing can come any more that lies before it: until every partition has been read `hold_ns`
@@ -89,27 +75,38 @@ class Reorder:
 
     def __init__(self, hold_ns: int) -> None:
         self._hold_ns = hold_ns
-        self._rows: list[tuple[tuple[Any, ...], int, Row]] = []
-        self._number = count()
+        self._tables: list[pa.Table] = []
         self._released: int | None = None
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return sum(table.num_rows for table in self._tables)
 
-    def add(self, row: Row) -> None:
-        place = key(row)
-        if self._released is not None and place[0] < self._released:
+    def add(self, table: pa.Table) -> None:
+        """More rows, in any order."""
+        if not table.num_rows:
+            return
+        table = in_order(table)
+        first = int(times(table)[0])
+        if self._released is not None and first < self._released:
             raise ConfigError(
-                f"a row of {row['exchange']} {row['symbol']} captured at {place[0]} comes "
-                f"{(self._released + self._hold_ns - place[0]) / NS:.3f} s behind others",
+                f"a row of {table['exchange'][0]} {table['symbol'][0]} captured at {first} comes "
+                f"{(self._released + self._hold_ns - first) / NS:.3f} s behind others",
                 hint=f"hold_s is {self._hold_ns / NS:g}: take more",
             )
-        heapq.heappush(self._rows, (place, next(self._number), row))
+        self._tables.append(table)
 
-    def release(self, reached: int | None) -> Iterator[Row]:
-        """Rows that are certain once every partition has been read up to `reached`, ns; None: to its end."""
+    def release(self, reached: int | None) -> pa.Table | None:
+        """Rows that are certain once every partition has been read up to `reached`, ns, or (None) to its end."""
         bound = None if reached is None else reached - self._hold_ns
-        while self._rows and (bound is None or self._rows[0][0][0] < bound):
-            yield heapq.heappop(self._rows)[2]
+        ready, left = [], []
+        for table in self._tables:
+            captured = times(table)
+            cut = table.num_rows if bound is None else int(np.searchsorted(captured, bound))
+            if cut:
+                ready.append(table.slice(0, cut))
+            if cut < table.num_rows:
+                left.append(table.slice(cut))
+        self._tables = left
         if bound is not None:
             self._released = bound if self._released is None else max(bound, self._released)
+        return in_order(pa.concat_tables(ready)) if ready else None

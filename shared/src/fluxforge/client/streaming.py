@@ -1,96 +1,303 @@
-"""The one call: rows of a table out of any source."""
+"""Streams: the rows of a table out of any source, one by one or in batches, for coroutines and for loops."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Collection, Iterator
-from typing import TYPE_CHECKING, cast
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypedDict, TypeVar, Unpack, cast
 
+import pyarrow as pa
+
+from fluxforge.client import history
+from fluxforge.client.frames import Kind, checked, converted
+from fluxforge.client.hand import EMPTY, Hand
 from fluxforge.client.history import HOLD_S, History
-from fluxforge.client.live import IDLE_S, Feed, Start
-from fluxforge.client.tables import Row, TableName, Wanted
+from fluxforge.client.live import Live, Start
+from fluxforge.client.piece import Form
+from fluxforge.client.records import reading
+from fluxforge.client.row import BarRow, FeatureRow, QuotedTradeRow, Row, TickerRow, TradeRow
+from fluxforge.client.source import Lag, Source
+from fluxforge.client.tables import TAPE, TableName, Wanted, schema_of, topic_of
 from fluxforge.errors import ConfigError
+from fluxforge.log import Log, open_log
+from fluxforge.replay import topics_of
 from fluxforge.settings import Settings, load
 from fluxforge.storage import Root
+from fluxforge.topics import Topics
 
 if TYPE_CHECKING:
     from fluxforge.lake.scan import Time
 
+IDLE_S = 0.02
+R = TypeVar("R", bound=Row)
 
-async def stream(
-    table: TableName = "features",
-    *,
-    symbols: Collection[str] | None = None,
-    exchanges: Collection[str] | None = None,
-    source: str = "live",
-    start: Start | Time | None = None,
-    end: Time | None = None,
-    columns: Collection[str] | None = None,
-    url: str | None = None,
-    data: Root | None = None,
-    settings: Settings | None = None,
-    hold_s: float = HOLD_S,
-    version: str | None = None,
-) -> AsyncIterator[Row]:
-    """Rows of a table: live, for ever, in order per symbol; of history, in order of capture, to its end.
+
+class Options(TypedDict, total=False):
+    """What is wanted, and where from.
 
     symbols, exchanges  None takes all
-    source              live, topic, lake or replay.{run}
-    start, end          of history: start ≤ capture_ts < end, None without a bound; live: only start, one of `latest`
-                        (the default), `earliest`, or ns since 1970 UTC of publication
-    columns             of history, besides those that name and order a row; None takes all
-    url                 of the log, data: root of the lake; None takes the configuration's
-    hold_s              of a topic's history: rows may be so far out of order, s of capture; so much waits in memory
+    source              live (the default), topic, lake or replay.{run}
+    start, end          start ≤ capture_ts < end, as ns, datetime or ISO 8601; None without a bound. Live rows have no
+                        end, and start also at `latest` (the default) or `earliest`
+    columns             besides those that name and order a row; None takes all
+    url                 of the log, data: root of the files; None takes the configuration's
+    hold_s              of a topic's history and of the tape's: rows may be so far out of order, s of capture; so much
+                        waits in memory
     version             of the lake, `live` for the live one; None: the one that `data` names, else the current one
-
-    Nothing is read before it is asked for. Raises LogUnavailable when the log cannot be reached, UnknownTopic when
-    nothing was ever published to it, StorageError where the lake has no rows, ConfigError for what does not exist:
-    a source, table or column, and a symbol without rows (which a topic tells at its end).
     """
-    settings = settings or load()
-    pieces: Iterator[list[Row]]
+
+    symbols: Collection[str] | None
+    exchanges: Collection[str] | None
+    source: str
+    start: Start | Time | None
+    end: Time | None
+    columns: Collection[str] | None
+    url: str | None
+    data: Root | None
+    settings: Settings | None
+    hold_s: float
+    version: str | None
+
+
+class Stream(Generic[R]):
+    """Rows of a table: live, for ever, in order per symbol; of history, in order of capture, to its end.
+
+    An iterator, and an asynchronous one: a loop that was left goes on where it stopped, and a cancelled wait loses
+    nothing. A context manager of either kind; without, it opens at the first row and closes at the last, or when it is
+    dropped. One task or thread reads it; any may close it, which ends the loop.
+
+    Raises, at the latest at the first row: LogUnavailable when the log cannot be reached, UnknownTopic when nothing was
+    ever published to it, StorageError where there are no files, ConfigError for what does not exist: a source or
+    column, and a symbol without rows (which a topic tells at its end). Later: OffsetOutOfRange where retention has
+    overtaken a live stream (the next row is behind the hole), CodecError for bytes that are no row.
+    """
+
+    table: ClassVar[TableName]
+    row: ClassVar[type[Row]]
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        """Raises TypeError for an option there is not."""
+        if unknown := sorted(options.keys() - Options.__annotations__.keys()):
+            raise TypeError(f"no option {', '.join(unknown)}; there are {', '.join(Options.__annotations__)}")
+        self._options = options
+        self._idle_s = IDLE_S if options.get("source", "live") == "live" else 0.0
+        self._lock = threading.Lock()  # who is cancelled leaves a thread behind that still reads
+        self._source: Source | None = None
+        self._hand = EMPTY
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> R:
+        while (row := self._hand.row()) is None:
+            if not self._advance(Hand.decode_rows):
+                raise StopIteration
+            if not self._hand.left():
+                time.sleep(self._idle_s)
+        return cast(R, row)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> R:
+        while (row := self._hand.row()) is None:
+            if not await asyncio.to_thread(self._advance, Hand.decode_rows):
+                raise StopAsyncIteration
+            if not self._hand.left():
+                await asyncio.sleep(self._idle_s)
+        return cast(R, row)
+
+    def batches(self, kind: Kind = "polars") -> Batches:
+        """The same rows as they come, some at a time, with the columns of the table under the configuration.
+
+        As a frame of Polars or pandas, an Arrow table, or (`numpy`) a dict of arrays; null where a row has no value, in
+        arrays NaN. They are decoded by columns. Rows and batches can be taken in turn.
+        """
+        return Batches(self, kind)
+
+    def lag(self) -> Lag:
+        """How far behind the rows are that were given out. Asks the log; raises LogUnavailable."""
+        with self._lock:
+            if self._source is None:
+                raise ConfigError("the stream is not open", hint="with FeatureStream(...) as rows: ...")
+            return self._source.lag(self._hand.left())
+
+    def close(self) -> None:
+        """Let go of the log or the files; the loop over the rows ends."""
+        with self._lock:
+            self._close()
+
+    async def aclose(self) -> None:
+        """`close` for coroutines."""
+        await asyncio.to_thread(self.close)
+
+    def _advance(self, decode: Callable[[Hand], None]) -> bool:
+        """Take the next rows in hand, perhaps none; false at the end."""
+        with self._lock:
+            if self._closed:
+                return False
+            if not self._hand.left():
+                piece = self._open().next()
+                if piece is None:
+                    self._close()
+                    return False
+                self._hand = Hand(piece)
+            decode(self._hand)
+            return True
+
+    def _open(self) -> Source:
+        if self._source is None:
+            if self._closed:
+                raise ConfigError("the stream is closed", hint="make another")
+            self._source = _source(self.table, self.row, self._options)
+        return self._source
+
+    def _close(self) -> None:
+        self._closed, self._hand = True, EMPTY
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+
+class Batches:
+    """The batches of a stream, for loops and for coroutines."""
+
+    def __init__(self, stream: Stream[Any], kind: Kind) -> None:
+        self._stream, self._kind = stream, checked(kind)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        stream = self._stream
+        while (table := stream._hand.table()) is None:
+            if not stream._advance(Hand.decode_columns):
+                raise StopIteration
+            if not stream._hand.left():
+                time.sleep(stream._idle_s)
+        return converted(table, self._kind)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        stream = self._stream
+        while (table := stream._hand.table()) is None:
+            if not await asyncio.to_thread(stream._advance, Hand.decode_columns):
+                raise StopAsyncIteration
+            if not stream._hand.left():
+                await asyncio.sleep(stream._idle_s)
+        return converted(table, self._kind)
+
+
+class FeatureStream(Stream[FeatureRow]):
+    """Features of the book and the flow, a row each second and market."""
+
+    table, row = "features", FeatureRow
+
+
+class BarStream(Stream[BarRow]):
+    """Bars as they close."""
+
+    table, row = "bars", BarRow
+
+
+class TradeStream(Stream[TradeRow]):
+    """The tape: every trade as the exchange told it, out of the raw log; its files are Bronze."""
+
+    table, row = "tape", TradeRow
+
+
+class QuotedTradeStream(Stream[QuotedTradeRow]):
+    """Trades with the quote just before them, as the feature engine publishes them."""
+
+    table, row = "trades", QuotedTradeRow
+
+
+class TickerStream(Stream[TickerRow]):
+    """Tickers with mid and spread."""
+
+    table, row = "ticker", TickerRow
+
+
+_STREAMS: Mapping[str, type[Stream[Any]]] = {
+    made.table: made for made in (FeatureStream, BarStream, TradeStream, QuotedTradeStream, TickerStream)
+}
+
+
+def stream(table: TableName = "features", **options: Unpack[Options]) -> Stream[Any]:
+    """The stream of a table by its name. Raises ConfigError for a table there is not."""
+    if table not in _STREAMS:
+        raise ConfigError(f"there is no table {table!r}", hint=f"one of {', '.join(_STREAMS)}")
+    return _STREAMS[table](**options)
+
+
+def frame(table: TableName = "features", *, kind: Kind = "polars", **options: Unpack[Options]) -> Any:
+    """All rows of a stream of history in one batch, in memory.
+
+    Columns and types are those of the table under the configuration, the same from every source: null where a row has
+    no value, and without columns that the configuration does not know.
+    """
+    if options.get("source", "live") == "live":
+        raise ConfigError("live rows have no end", hint="source='topic' is what the topic holds now")
+    checked(kind)
+    with stream(table, **options) as rows:
+        return converted(pa.concat_tables(list(rows.batches("arrow"))), kind)
+
+
+def _source(table: TableName, row: type[Row], options: Options) -> Source:
+    source, start, end = options.get("source", "live"), options.get("start"), options.get("end")
+    settings = options.get("settings") or load()
+    columns, version = options.get("columns"), options.get("version")
+    if version is not None and source != "lake":
+        raise ConfigError(f"source={source!r} has no versions", hint="source='lake' has")
+    at = None if start in ("latest", "earliest") else start
+    wanted = Wanted.of(options.get("symbols"), options.get("exchanges"), at, end, columns)
+    form = Form(schema_of(settings, table), row, wanted.columns)
+    url = options.get("url") or settings.broker.url
+
+    def opened() -> Log:
+        return open_log(url, settings.broker.librdkafka())
+
     if source == "live":
-        if (end, columns, version) != (None, None, None):
-            raise ConfigError("live rows have no end, no version and all their columns", hint="source='topic' ends")
-        pieces = _live(table, symbols, exchanges, start, url, settings)
+        if end is not None:
+            raise ConfigError("live rows have no end", hint="source='topic' ends")
+        begin = cast(Start, wanted.first if wanted.first is not None else start or "latest")
+        return Live(opened, topic_of(settings.topic_names(), table), reading(table, form), wanted, begin)
+    if at is None and start is not None:
+        raise ConfigError(f"start={start!r} is for live rows", hint="history starts at a time; None takes all")
+    hold_s, data = options.get("hold_s", HOLD_S), options.get("data")
+    if source != "lake":
+        name = topic_of(_topics(source, settings.broker.prefix), table)
+        pieces = history.of_topic(opened, name, reading(table, form), wanted, hold_s)
+    elif table == TAPE:
+        pieces = history.of_bronze(settings.storage.input if data is None else data, form, wanted, hold_s)
     else:
-        if start in ("latest", "earliest"):
-            raise ConfigError(f"start={start!r} is for live rows", hint="history starts at a time; None takes all")
-        wanted = Wanted.of(symbols, exchanges, start, end, columns)
-        pieces = History(table, source, wanted, settings, url, data, hold_s, version).rows()
-    lock = threading.Lock()  # who is cancelled leaves a thread behind that still reads
-
-    def advance() -> list[Row] | None:
-        with lock:
-            return next(pieces, None)
-
-    try:
-        while (piece := await asyncio.to_thread(advance)) is not None:
-            for row in piece:
-                yield row
-            if not piece:
-                await asyncio.sleep(IDLE_S if source == "live" else 0)
-    finally:
-        with lock:
-            pieces.close()  # type: ignore[attr-defined]
+        pieces = history.of_lake(settings.storage.output if data is None else data, table, form, wanted, version)
+    return History(pieces, f"{source} has no {table} rows in that time")
 
 
-def _live(
-    table: TableName,
-    symbols: Collection[str] | None,
-    exchanges: Collection[str] | None,
-    start: Start | Time | None,
-    url: str | None,
-    settings: Settings,
-) -> Iterator[list[Row]]:
-    """What is published; empty where nothing is new."""
-    if start is None:
-        start = "latest"
-    if start not in ("latest", "earliest") and not isinstance(start, int):
-        raise ConfigError(f"live rows do not start at {start!r}", hint="latest, earliest, or ns of publication")
-    with Feed(
-        table, symbols=symbols, exchanges=exchanges, start=cast(Start, start), url=url, settings=settings
-    ) as feed:
-        while True:
-            yield feed.poll()
+def _topics(source: str, prefix: str) -> Topics:
+    kind, _, run = source.partition(".")
+    if source == "topic":
+        return Topics(prefix)
+    if kind == "replay" and run:
+        return topics_of(run, prefix)
+    raise ConfigError(f"there is no source {source!r}", hint="one of live, topic, lake, replay.RUN")

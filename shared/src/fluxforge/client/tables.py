@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -16,12 +16,27 @@ from fluxforge.topics import Topics
 if TYPE_CHECKING:
     from fluxforge.lake.scan import Time
 
-TableName = Literal["features", "bars", "trades", "ticker"]
-Row = dict[str, Any]
+TableName = Literal["features", "bars", "tape", "trades", "ticker"]
 
 LAKE_TABLES: Mapping[str, str] = {"features": "hf", "bars": "bars", "trades": "trades", "ticker": "ticker"}
-"""What the lake calls them."""
+"""What the lake calls them; the tape's files are Bronze."""
+TAPE = "tape"
 MARKET = ("exchange", "symbol", "source")
+TAPE_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in MARKET),
+        ("timestamp", pa.int64()),
+        ("capture_ts", pa.int64()),
+        ("source_partition", pa.int32()),
+        ("source_offset", pa.int64()),
+        ("id", pa.string()),
+        ("price", pa.float64()),
+        ("size", pa.float64()),
+        ("side", pa.int32()),
+        ("backfilled", pa.bool_()),
+        ("collector", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -66,10 +81,6 @@ class Wanted:
             self.exchanges is None or exchange in self.exchanges
         )
 
-    def time(self, captured: int) -> bool:
-        """Rows captured then, ns, are wanted."""
-        return (self.first is None or captured >= self.first) and (self.last is None or captured < self.last)
-
     def missing(self, found: Collection[tuple[str, str]]) -> None:
         """Raises ConfigError where a symbol or an exchange is asked for that is not among the markets found."""
         for what, wanted, has in (
@@ -97,7 +108,13 @@ def _set(given: Collection[str] | None) -> frozenset[str] | None:
 
 def topic_of(topics: Topics, table: str) -> str:
     """Where a table is published. Raises ConfigError for one that is none."""
-    names = {"features": topics.features, "bars": topics.bars, "trades": topics.trades, "ticker": topics.ticker}
+    names = {
+        "features": topics.features,
+        "bars": topics.bars,
+        TAPE: topics.raw,
+        "trades": topics.trades,
+        "ticker": topics.ticker,
+    }
     if table not in names:
         raise ConfigError(f"there is no table {table!r}", hint=f"one of {', '.join(names)}")
     return names[table]
@@ -105,6 +122,8 @@ def topic_of(topics: Topics, table: str) -> str:
 
 def schema_of(settings: Settings, table: str) -> pa.Schema:
     """The columns of a table under a configuration, those of the market first."""
+    if table == TAPE:
+        return TAPE_SCHEMA
     tables = {"bars": rows.BARS, "trades": rows.TRADES, "ticker": rows.TICKER}
     found = rows.hf_table(settings.feature_config()) if table == "features" else tables[table]
     return pa.schema([*((name, pa.string()) for name in MARKET), *found.schema])

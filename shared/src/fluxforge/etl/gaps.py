@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fluxforge import bronze
 from fluxforge.batch import INCOMPLETE, EventBatch
 from fluxforge.bronze import BronzeBatch
-from fluxforge.bronze.batches import Slots, build
+from fluxforge.bronze.batches import UNUSED, Slots, build
 from fluxforge.bronze.read import OnError
 from fluxforge.events import Kind
 from fluxforge.files import ChainId, Tree
@@ -27,9 +28,12 @@ def read_batches(
     end: int | None = None,
     renewed: frozenset[int] | None = None,
     begun: bool = False,
+    whole: bool = False,
     on_error: OnError,
 ) -> Iterator[BronzeBatch]:
     """The chain's offsets [start, end); behind offsets that are in no segment, each key begins with a Reset.
+
+    Trades and books have the columns that batches are made of, and all others only if `whole`.
 
     A gap before the first event parts nothing. Who goes on in the chain says whether it has `begun`, and which slots
     are `renewed` behind the last gap, as in `BronzeBatch`.
@@ -40,7 +44,9 @@ def read_batches(
         if begun:
             renewed = frozenset()
 
-    for tables in bronze.read_tables(tree, chain, start=start, end=end, on_gap=behind, on_error=on_error):
+    without = frozenset() if whole else UNUSED
+    found = bronze.read_tables(tree, chain, start=start, end=end, without=without, on_gap=behind, on_error=on_error)
+    for tables in found:
         batch = build(tables, slots)
         if len(batch.batch.events):
             begun = True
@@ -69,3 +75,10 @@ def with_resets(found: BronzeBatch, renewed: frozenset[int]) -> BronzeBatch:
         np.insert(found.row, spots, found.row[spots]),
         renewed,
     )
+
+
+def inserted(found: BronzeBatch) -> NDArray[np.bool_]:
+    """Whether each event is a Reset of `with_resets`: it has the place of the event that it stands before."""
+    same = np.zeros(len(found.row), bool)
+    same[:-1] = (found.table[1:] == found.table[:-1]) & (found.row[1:] == found.row[:-1])
+    return same

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fluxforge.bronze.read import OnError, stop
 from fluxforge.errors import ConfigError, StorageError
-from fluxforge.etl import checkpoints
+from fluxforge.etl import checkpoints, passing
 from fluxforge.etl.checkpoints import Checkpoint
 from fluxforge.etl.cluster import on_cluster
 from fluxforge.etl.extents import Extent, extents, groups
@@ -18,6 +18,7 @@ from fluxforge.lake.layout import claim
 from fluxforge.storage import Root, location
 
 TABLES = ("hf", "bars", "trades", "ticker")
+"""What the live pipeline makes too; `fluxforge.etl.passing` has the others."""
 LOCK_TIMEOUT_S = 5.0
 
 
@@ -52,8 +53,9 @@ def run(
     SegmentError for a segment that cannot be read; ConfigError for an unknown table, an output that names a version, or
     a cluster that does not answer.
     """
-    if unknown := set(tables) - set(TABLES):
-        raise ConfigError(f"there is no table {', '.join(sorted(unknown))}", hint=f"choose from {', '.join(TABLES)}")
+    known = (*TABLES, *passing.TABLES)
+    if unknown := set(tables) - set(known):
+        raise ConfigError(f"there is no table {', '.join(sorted(unknown))}", hint=f"choose from {', '.join(known)}")
     if output is not None and location(output).version is not None:
         raise ConfigError(f"{output} names a version of a lake", hint="`fluxforge reprocess` makes versions")
     job = Job(

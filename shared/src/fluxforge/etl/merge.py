@@ -19,7 +19,7 @@ from fluxforge.batch import EventBatch
 from fluxforge.bronze import BronzeBatch
 from fluxforge.clock import DAY
 from fluxforge.events import AnyEvent
-from fluxforge.rows import Market
+from fluxforge.rows import Market, Markets
 
 
 class Piece(NamedTuple):
@@ -68,28 +68,28 @@ class Merged(NamedTuple):
                 found[i] = event
         return [event for event in found if event is not None]
 
-    def column(self, at: NDArray[np.int64], name: str) -> list[str]:
-        """A column of words of the events at these positions, whose tables must have it."""
-        found = np.empty(len(at), object)
+    def rows(self, at: NDArray[np.int64], names: list[str]) -> pa.Table:
+        """Columns of Bronze of the events at these positions, one or more, whose tables must have them."""
+        order = np.empty(len(at), np.int64)
+        found: list[pa.Table] = []
+        count = 0
         for where, table, rows in self._rows(at):
-            found[where] = table[name].take(pa.array(rows)).to_pylist()
-        words: list[str] = found.tolist()
-        return words
+            found.append(table.select(names).take(pa.array(rows)))
+            order[where] = np.arange(count, count + len(where))
+            count += len(where)
+        return pa.concat_tables(found).combine_chunks().take(pa.array(order))
 
-    def markets(self, at: NDArray[np.int64], key: Callable[[int], str]) -> list[Market]:
+    def markets(self, at: NDArray[np.int64], key: Callable[[int], str]) -> Markets:
         """The market of the events at these positions; `key` gives a slot's. A table of Bronze holds one source's."""
-        found = np.empty(len(at), object)
+        codes = np.empty(len(at), np.int32)
+        known: dict[tuple[int, str], int] = {}
         slots = self.batch.events["slot"][at]
         for where, table, _ in self._rows(at):
             source = str(table["source"][0].as_py())
             distinct, back = np.unique(slots[where], return_inverse=True)
-            made = np.empty(len(distinct), object)
-            for i, slot in enumerate(distinct.tolist()):
-                exchange, _, symbol = key(slot).partition("|")
-                made[i] = Market(exchange, symbol, source)
-            found[where] = made[back]
-        markets: list[Market] = found.tolist()
-        return markets
+            code = [known.setdefault((slot, source), len(known)) for slot in distinct.tolist()]
+            codes[where] = np.array(code, np.int32)[back]
+        return Markets([_market(key(slot), source) for slot, source in known], codes)
 
     def _rows(self, at: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], pa.Table, NDArray[np.int64]]]:
         """Table by table: which of the positions lie in it, and in which of its rows."""
@@ -101,6 +101,11 @@ class Merged(NamedTuple):
             for table in np.unique(tables).tolist():
                 within = tables == table
                 yield mine[within], bronze.tables[table], rows[within]
+
+
+def _market(key: str, source: str) -> Market:
+    exchange, _, symbol = key.partition("|")
+    return Market(exchange, symbol, source)
 
 
 class Feed:

@@ -6,18 +6,15 @@ against its record, and not written twice.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fluxforge.errors import StorageError
 from fluxforge.files import ChainId, Commit, Tree, records
+from fluxforge.files.rowhash import row_hash
 from fluxforge.files.runs import Batch, batches
 from fluxforge.lake.writer import LakeWriter
-from fluxforge.rows import Market, Table
+from fluxforge.rows import Markets, Table
 
 
 def lake_chain(bronze: ChainId, table: Table) -> ChainId:
@@ -99,7 +96,7 @@ class Output:
     def bytes(self) -> int:
         return self._writer.bytes if self._writer else 0
 
-    def add(self, rows: pa.Table, markets: Sequence[Market]) -> None:
+    def add(self, rows: pa.Table, markets: Markets) -> None:
         """Rows in the chain's order."""
         offsets = rows["source_offset"].to_numpy()
         if self._batches:
@@ -111,7 +108,7 @@ class Output:
         new = int(np.searchsorted(offsets, max(self._first, self.next_offset)))
         end = len(offsets) if self._stop is None else int(np.searchsorted(offsets, self._stop))
         if new < end:
-            self._open(self._first).add_table(rows.slice(new, end - new), markets[new:end])
+            self._open(self._first).add_table(rows.slice(new, end - new), markets.at(slice(new, end)))
 
     @property
     def verified(self) -> bool:
@@ -138,7 +135,7 @@ class Output:
         if self._first is None or next_offset <= self.next_offset:
             return None
         writer = self._open(self._first)
-        return writer.commit(next_offset, {"row_hash": row_hash(writer.waiting().select(self.table.schema.names))})
+        return writer.commit(next_offset, {"row_hash": str(row_hash(writer.waiting().select(self.table.schema.names)))})
 
     def close(self) -> None:
         self._again.clear()
@@ -164,7 +161,7 @@ class Output:
         again = pa.concat_tables(self._again) if self._again else self.table.schema.empty_table()
         cut = int(np.searchsorted(again["source_offset"].to_numpy(), batch.next_offset))
         self._again = [again.slice(cut)] if cut < again.num_rows else []
-        if row_hash(again.slice(0, cut)) != batch.row_hash:
+        if str(row_hash(again.slice(0, cut))) != batch.row_hash:
             raise StorageError(
                 f"{self._chain}: the {self.table.name} rows of offsets [{batch.start}, {batch.next_offset}) come out "
                 "otherwise than they are stored",
@@ -178,19 +175,3 @@ class Output:
                 f"not of {self._config_hash}",
                 hint="take a fresh --output for another configuration or version",
             )
-
-
-def row_hash(rows: pa.Table) -> str:
-    """A hash of the values, whatever chunks they lie in."""
-    found = hashlib.sha256(str(rows.num_rows).encode())
-    for name in rows.column_names:
-        column = rows[name].combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-        found.update(name.encode())
-        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-            found.update(np.asarray(pc.is_null(column).cast(pa.uint8())).tobytes())
-            found.update(np.asarray(column.fill_null(0)).tobytes())
-        else:
-            found.update(repr(column.to_pylist()).encode())
-    return found.hexdigest()

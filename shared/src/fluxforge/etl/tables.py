@@ -12,6 +12,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from fluxforge import rows
+from fluxforge.etl import passing
 from fluxforge.etl.checkpoints import States
 from fluxforge.etl.merge import Merged
 from fluxforge.events import Kind, Ticker
@@ -19,20 +20,19 @@ from fluxforge.kernels import layout
 from fluxforge.kernels.bars import BarKernel
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.kernels.features import FeatureKernel
-from fluxforge.rows import Columns, Market, Table
+from fluxforge.rows import Columns, Markets, Table
 
 
 class Made(NamedTuple):
     """Rows of one table.
 
     event    per row, the position in the batch of the event that brought it forth
-    markets  per row
     """
 
     table: Table
     rows: pa.Table
     event: NDArray[np.int64]
-    markets: Sequence[Market]
+    markets: Markets
 
 
 class Maker:
@@ -47,14 +47,20 @@ class Maker:
     ) -> None:
         self._config = features
         self._wanted = frozenset(tables)
+        self._of_features = self._wanted & {"hf", "trades", "ticker"}
         self._partitions = np.array(partitions, np.int32)
         self._features = FeatureKernel(features)
         self._bars = BarKernel(bars)
-        known = (rows.hf_table(features), rows.BARS, rows.TRADES, rows.TICKER)
+        known = (rows.hf_table(features), rows.BARS, rows.TRADES, rows.TICKER, *passing.TABLES.values())
         self.tables = tuple(table for table in known if table.name in self._wanted)
         self._by_name = {table.name: table for table in self.tables}
         self.rejected: Counter[str] = Counter()
         self.late = 0
+
+    @property
+    def reads_all(self) -> bool:
+        """Not only what the kernels take of Bronze is wanted."""
+        return not self._wanted.isdisjoint(passing.TABLES)
 
     def slot(self, key: str, _source: str) -> int:
         """A key's slot, the same in both kernels."""
@@ -71,7 +77,7 @@ class Maker:
     def config(self) -> dict[str, str]:
         """Kernel → hash of its configuration, of the kernels that run."""
         found = {}
-        if self._wanted - {"bars"}:
+        if self._of_features:
             found["features"] = self._features.config.hash()
         if "bars" in self._wanted:
             found["bars"] = self._bars.config.hash()
@@ -99,14 +105,14 @@ class Maker:
     def run(self, merged: Merged) -> Iterator[Made]:
         """The rows of the next batch."""
         batch = merged.batch
-        if self._wanted - {"bars"}:
+        if self._of_features:
             out = self._features.run(batch)
             self.rejected.update(layout.REASONS[reason] for reason in out.rejects["reason"].tolist())
             if "hf" in self._wanted:
                 yield self._made(merged, "hf", rows.hf_columns(self._config, out, batch, 0), out.rows["event"])
             if "trades" in self._wanted:
                 quotes = rows.quotes_of(out, batch, Kind.TRADE)
-                ids = merged.column(quotes["event"], "id")
+                ids = merged.rows(quotes["event"], ["id"])["id"].combine_chunks() if len(quotes) else []
                 yield self._made(merged, "trades", rows.trade_columns(quotes, batch, ids, 0), quotes["event"])
             if "ticker" in self._wanted:
                 quotes = rows.quotes_of(out, batch, Kind.TICKER)
@@ -116,6 +122,12 @@ class Maker:
             closed = self._bars.run(batch)
             self.late += len(closed.late)
             yield self._made(merged, "bars", rows.bar_columns(closed, batch, 0), closed.bars["event"])
+        for name in self._wanted & passing.TABLES.keys():
+            at = passing.positions(merged, passing.channel_named(name))
+            if len(at):
+                table = passing.TABLES[name]
+                passed = passing.rows(merged, at, table, self._partitions[merged.chain[at]])
+                yield Made(table, passed, at, merged.markets(at, self._features.arena.key))
 
     def _made(self, merged: Merged, name: str, columns: Columns, event: NDArray[np.int64]) -> Made:
         table = self._by_name[name]

@@ -183,7 +183,8 @@ class _Run:
     def _feed(self, i: int, mark: Mark | None) -> Feed:
         """A chain from its beginning, or from where a checkpoint left it."""
         extent, slot = self._extents[i], self._maker.slot
-        read = partial(read_batches, self._raw, extent.chain, slot, end=extent.end, on_error=self._on_error)
+        read = partial(read_batches, self._raw, extent.chain, slot, end=extent.end, whole=self._maker.reads_all)
+        read = partial(read, on_error=self._on_error)
         if mark is None:
             return Feed(i, extent.captured, read)
         renewed = None if mark.renewed is None else frozenset(slot(key, "") for key in mark.renewed)
@@ -345,7 +346,7 @@ class _Run:
                 mine = np.flatnonzero(chain_of_row == i)
                 whole = len(mine) == len(chain_of_row)
                 part = made.rows if whole else made.rows.take(mine)
-                markets = made.markets if whole else [made.markets[row] for row in mine.tolist()]
+                markets = made.markets if whole else made.markets.at(mine)
                 self._output(i, made.table.name).add(part, markets)
         for i in present:
             self._reached[i] = int(events["offset"][merged.chain == i].max()) + 1

@@ -1,12 +1,15 @@
-"""`python -m fluxforge.kernels`: run each kernel once, so that its machine code is in the cache."""
+"""`python -m fluxforge.kernels`: run all that is compiled once, so that its machine code is in the cache."""
 
 from __future__ import annotations
 
 import struct
 from typing import Any
 
+import pyarrow as pa
+
 from fluxforge import batch
 from fluxforge.events import AnyEvent, BookDelta, BookSnapshot, Trade
+from fluxforge.files.rowhash import row_hash
 from fluxforge.kernels.bars import BarKernel
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.kernels.features import FeatureKernel
@@ -25,6 +28,7 @@ def main() -> None:
     for kernel in (FeatureKernel(FeatureConfig()), BarKernel(BarConfig())):
         slot = kernel.arena.slot("x|A/B")
         kernel.run(batch.build(events, [slot] * len(events), range(len(events))))
+    row_hash(pa.table({"bytes": ["x"], "levels": [[1.0]]}))
 
 
 if __name__ == "__main__":

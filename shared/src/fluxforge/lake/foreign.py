@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from fluxforge import rows
 from fluxforge.clock import NS
+from fluxforge.cross.config import CrossConfig
+from fluxforge.cross.table import table as cross_table
 from fluxforge.errors import StorageError
 from fluxforge.files import Chain, ChainId, CommittedFile, Storage, Tree, parquet
 from fluxforge.files.dataset import committed_files
@@ -189,4 +191,5 @@ def _words(found: pa.Table, name: str, else_: str | None) -> list[str | int | No
 
 
 def _tables() -> dict[str, Table]:
-    return {table.folder: table for table in (rows.hf_table(FeatureConfig()), rows.BARS, rows.TRADES, rows.TICKER)}
+    known = (rows.hf_table(FeatureConfig()), cross_table(CrossConfig()), rows.BARS, rows.TRADES, rows.TICKER)
+    return {table.folder: table for table in known}

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from fluxforge import condition, rows
 from fluxforge.clock import Clock, SystemClock
+from fluxforge.cross.table import table as cross_table
 from fluxforge.errors import CodecError
 from fluxforge.files import ChainId, Commit, Tree
 from fluxforge.files.storage import Step, no_step
@@ -40,7 +41,7 @@ class Source:
 
 
 def role(tables: Sequence[str]) -> Role:
-    """The service role that writes these tables: hf, bars, trades, ticker."""
+    """The service role that writes these tables: hf, cross, bars, trades, ticker."""
 
     def check(settings: Settings) -> Iterable[str]:
         log = open_log(settings)
@@ -85,9 +86,13 @@ def role(tables: Sequence[str]) -> Role:
 def sources(settings: Settings, tables: Sequence[str]) -> list[Source]:
     """Topic and table of each name, without channels that are switched off."""
     topics, channels = settings.topic_names(), settings.etl.channels
-    features = settings.feature_config()
+    features, cross = settings.feature_config(), settings.cross.config()
     known = {
         "hf": (channels.orderbook.enabled, Source(topics.features, rows.hf_table(features), features.hash())),
+        "cross": (
+            channels.orderbook.enabled and settings.cross.enabled,
+            Source(topics.features_cross, cross_table(cross), cross.hash()),
+        ),
         "bars": (channels.orderbook.enabled, Source(topics.bars, rows.BARS, settings.bar_config().hash())),
         "trades": (channels.trades.enabled, Source(topics.trades, rows.TRADES)),
         "ticker": (channels.ticker.enabled, Source(topics.ticker, rows.TICKER)),

@@ -20,7 +20,14 @@ from fluxforge.lake.layout import hive_symbol, parts_of
 from fluxforge.lake.versions import reading
 from fluxforge.storage import Root
 
-FOLDERS = {"hf": "orderbook/hf", "bars": "orderbook/bars", "trades": "trades", "ticker": "ticker"}
+FOLDERS = {
+    "hf": "orderbook/hf",
+    "bars": "orderbook/bars",
+    "trades": "trades",
+    "ticker": "ticker",
+    "cross": "orderbook/cross",
+}
+FOLDERS |= {f"events_{channel}": f"events/{channel}" for channel in ("ticker", "trades", "orderbook", "control")}
 """The tables and their folders below a source."""
 
 HIVE_SCHEMA = pa.schema(
@@ -80,7 +87,7 @@ def scan(
 
     root      the folder or `s3://bucket/prefix` that holds `processed/`, or what the configuration says
     version   of the lake, `live` for the live one; None: the one that `root` names, else the current one
-    table     hf, bars, trades or ticker
+    table     hf, bars, trades, ticker or cross
     symbol    as the exchange unifies it or as the path writes it: `BTC/USDT`, `BTC-USDT`
     duration  of bars, s; 0 for the information-driven ones, which their column bar_type tells apart
 

@@ -8,14 +8,14 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fluxforge.files import Chain, ChainId, Commit, Format, Tree, parquet
 from fluxforge.lake.layout import DAY_NS, Road, folder_of
-from fluxforge.rows import SCHEMA_VERSION, Market, Table
+from fluxforge.rows import SCHEMA_VERSION, Market, Markets, Table
 
-_MARKET = (("source", pa.string()), ("exchange", pa.string()), ("symbol", pa.string()))
+_WORDS = pa.dictionary(pa.int32(), pa.string())
+_MARKET = (("source", _WORDS), ("exchange", _WORDS), ("symbol", _WORDS))
 _IN_PATH = ("duration",)
 """Columns of a table that its files leave to the path."""
 
@@ -84,10 +84,10 @@ class LakeWriter:
             ]
             self._wait(columns)
 
-    def add_table(self, rows: pa.Table, markets: Sequence[Market]) -> None:
+    def add_table(self, rows: pa.Table, markets: Markets) -> None:
         """The same as Arrow: the table's columns, and each row's market."""
         if rows.num_rows:
-            names: list[Any] = [pa.array([getattr(market, name) for market in markets]) for name, _ in _MARKET]
+            names: list[Any] = [markets.names(name) for name, _ in _MARKET]
             self._wait([*names, *rows.columns])
 
     def waiting(self) -> pa.Table:
@@ -155,7 +155,7 @@ def file_format(schema: pa.Schema) -> Format:
 
 def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """One integer for each distinct value."""
-    if pa.types.is_string(column.type):
-        column = pc.dictionary_encode(column).combine_chunks().indices
+    if pa.types.is_dictionary(column.type):
+        column = column.combine_chunks().indices
     numbers: NDArray[np.int64] = np.asarray(column).astype(np.int64)
     return numbers

@@ -9,6 +9,9 @@ from pydantic import Field
 from fluxforge.settings.section import Section
 
 Days = Annotated[float, Field(gt=0)]
+LakeTable = Literal[
+    "hf", "bars", "trades", "ticker", "events_ticker", "events_trades", "events_orderbook", "events_control"
+]
 
 
 class Maintenance(Section):
@@ -32,4 +35,4 @@ class Maintenance(Section):
     grace_s: float = Field(default=600.0, ge=0)
     bronze_days: Days | None = None
     lake_days: Days | None = None
-    table_days: dict[Literal["hf", "bars", "trades", "ticker"], Days] = Field(default={})
+    table_days: dict[LakeTable, Days] = Field(default={})

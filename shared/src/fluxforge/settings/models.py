@@ -17,7 +17,9 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from fluxforge import catalogue
 from fluxforge.errors import ConfigError
 from fluxforge.kernels.config import DEFAULT, INFORMATION, BarConfig, FeatureConfig
+from fluxforge.settings.across import Cross
 from fluxforge.settings.collecting import Ccxt, CoinbaseExchange, CollectorSettings, NativeExchange
+from fluxforge.settings.dashboard import Dashboard
 from fluxforge.settings.health import Health
 from fluxforge.settings.maintenance import Maintenance
 from fluxforge.settings.profiles import Profile
@@ -74,7 +76,7 @@ class Broker(Section):
 class TopicSettings(Section):
     """What `fluxforge topics apply` creates; a partition count is set once and never silently changed.
 
-    partitions           of every topic: Pi 4, server 12, cluster 48
+    partitions           of every topic but the merged one: Pi 4, server 12, cluster 48
     raw_retention_hours  of the raw topic; −1 keeps for ever
     raw_retention_mb     of the raw topic, per partition; −1 without a cap
     rows_retention_mb    of each topic of rows (features, bars, trades, ticker), per partition; −1 without a cap
@@ -229,7 +231,13 @@ class ProcessorOptions(Section):
         )
 
 
-class LakeChannel(Section):
+class Channel(Section):
+    """pass_through  batch runs lay its events into the lake as they are too, under `events/{channel}`."""
+
+    pass_through: bool = False
+
+
+class LakeChannel(Channel):
     """Whether a channel is processed."""
 
     enabled: bool = True
@@ -247,6 +255,7 @@ class EtlChannels(Section):
     orderbook: OrderbookChannel = OrderbookChannel()
     trades: LakeChannel = LakeChannel()
     ticker: LakeChannel = LakeChannel()
+    control: Channel = Channel()
 
 
 class Etl(Section):
@@ -378,11 +387,13 @@ class Settings(Section):
     ingestion: Ingestion = Ingestion()
     processor: Processor = Processor()
     etl: Etl = Etl()
+    cross: Cross = Cross()
     lake: Lake = Lake()
     storage: Storage = Storage()
     maintenance: Maintenance = Maintenance()
     health: Health = Health()
     metrics: Metrics = Metrics()
+    dashboard: Dashboard = Dashboard()
 
     @model_validator(mode="after")
     def _one_road_per_exchange(self) -> Self:
