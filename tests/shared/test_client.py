@@ -367,7 +367,7 @@ def test_row_types_say_what_the_tables_have(made: Any) -> None:
 
 
 def test_what_is_not_there_is_named(log: Log, topics: Topics) -> None:
-    with pytest.raises(ConfigError, match=r"candles.*features, bars, tape, trades, ticker"):
+    with pytest.raises(ConfigError, match=r"candles.*features, cross, bars, tape, trades, ticker"):
         stream("candles")  # type: ignore[arg-type]
     with pytest.raises((UnknownTopic, LogUnavailable), match=rf"{topics.prefix}\.features"):
         streamed(log, topics).__enter__()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SHOWN = {
     "features": ("mid_price", "relative_spread", "imbalance_L0", "ofi_sum_*", "rv_*", "quality"),
+    "cross": ("venues", "best_bid", "best_ask", "bid_venue", "ask_venue", "gap_bps", "relative_ofi_*"),
     "bars": ("bar_type", "duration", "open", "high", "low", "close", "volume", "trade_count"),
     "tape": ("side", "price", "size"),
     "trades": ("side", "price", "size", "mid", "effective_spread"),
@@ -40,7 +41,9 @@ _REPEAT = 40
 def tail(
     topic: Annotated[
         str,
-        typer.Argument(help="features, bars, trades, ticker or tape for rows; raw, dlq, late or a topic for records."),
+        typer.Argument(
+            help="features, cross, bars, trades, ticker or tape for rows; raw, dlq, late or a topic for records."
+        ),
     ],
     symbol: SymbolOption = None,
     exchange: ExchangeOption = None,

@@ -22,10 +22,11 @@ from __future__ import annotations
 
 from fluxforge.client.joins import asof
 from fluxforge.client.order import ORDER
-from fluxforge.client.row import BarRow, FeatureRow, QuotedTradeRow, Row, TickerRow, TradeRow
+from fluxforge.client.row import BarRow, CrossRow, FeatureRow, QuotedTradeRow, Row, TickerRow, TradeRow
 from fluxforge.client.source import Lag
 from fluxforge.client.streaming import (
     BarStream,
+    CrossStream,
     FeatureStream,
     Options,
     QuotedTradeStream,
@@ -41,6 +42,8 @@ __all__ = [
     "ORDER",
     "BarRow",
     "BarStream",
+    "CrossRow",
+    "CrossStream",
     "FeatureRow",
     "FeatureStream",
     "Lag",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import compress
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 import pyarrow as pa
@@ -27,9 +27,9 @@ class Place(msgspec.Struct, gc=False):
     exchange: str
     symbol: str
     source: str
-    source_partition: int
-    source_offset: int
     timestamp: int
+    source_partition: int = 0
+    source_offset: int = 0
     duration: int = 0
     bar_type: str = ""
 
@@ -52,21 +52,32 @@ def values_of(records: Sequence[Record]) -> list[bytes]:
 
 
 class Markets:
-    """Which records are of wanted markets, as their keys tell."""
+    """Which records are of wanted markets, as their keys tell; where a key names no market, the row does."""
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._known: dict[bytes | None, bool] = {}
+        self._known: dict[bytes | None, bool | None] = {}
         self.found: set[tuple[str, str]] = set()
-        """Exchange and symbol of every key that was seen."""
+        """Exchange and symbol of all that was seen."""
 
     def mask(self, records: Sequence[Record]) -> list[bool]:
         keys = keys_of(records)
         for key in set(keys) - self._known.keys():
-            exchange, _, symbol = (key or b"").decode(errors="replace").partition("|")
-            self.found.add((exchange, symbol))
-            self._known[key] = self._wanted.market(exchange, symbol)
-        return [self._known[key] for key in keys]
+            exchange, bar, symbol = (key or b"").decode(errors="replace").partition("|")
+            self._known[key] = self._is_wanted(exchange, symbol) if bar else None
+        known = [self._known[key] for key in keys]
+        if None not in known:
+            return cast(list[bool], known)
+        values = values_of(records)
+        return [self._row(value) if told is None else told for told, value in zip(known, values, strict=True)]
+
+    def _is_wanted(self, exchange: str, symbol: str) -> bool:
+        self.found.add((exchange, symbol))
+        return self._wanted.market(exchange, symbol)
+
+    def _row(self, value: bytes) -> bool:
+        place = _place(value)
+        return self._is_wanted(place.exchange, place.symbol)
 
 
 class Reading(Protocol):

@@ -43,6 +43,30 @@ class FeatureRow(Row):
     quality: int
 
 
+class CrossRow(Row):
+    """What an asset's venues say together; returns and flows are by the horizons of the configuration.
+
+    exchange is `all`, symbol the asset in its quote currency, source `cross`; there is no place in the raw log.
+    bid_venue, ask_venue, last_venue  `exchange|symbol`: who has the touch, and who moved last
+    last_moved                        ns
+    """
+
+    __slots__ = ()
+
+    venues: int
+    best_bid: float
+    bid_size: float
+    bid_venue: str
+    best_ask: float
+    ask_size: float
+    ask_venue: str
+    mid_price: float
+    spread_bps: float
+    gap_bps: float | None
+    last_venue: str | None
+    last_moved: int | None
+
+
 class BarRow(Row):
     """A closed bar: open to close are mid prices, trade_open to trade_close those of trades.
 

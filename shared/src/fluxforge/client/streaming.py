@@ -17,7 +17,7 @@ from fluxforge.client.history import HOLD_S, History
 from fluxforge.client.live import Live, Start
 from fluxforge.client.piece import Form
 from fluxforge.client.records import reading
-from fluxforge.client.row import BarRow, FeatureRow, QuotedTradeRow, Row, TickerRow, TradeRow
+from fluxforge.client.row import BarRow, CrossRow, FeatureRow, QuotedTradeRow, Row, TickerRow, TradeRow
 from fluxforge.client.source import Lag, Source
 from fluxforge.client.tables import TAPE, TableName, Wanted, schema_of, topic_of
 from fluxforge.errors import ConfigError
@@ -213,6 +213,12 @@ class FeatureStream(Stream[FeatureRow]):
     table, row = "features", FeatureRow
 
 
+class CrossStream(Stream[CrossRow]):
+    """Features across markets: a row each second and asset, of all its venues together."""
+
+    table, row = "cross", CrossRow
+
+
 class BarStream(Stream[BarRow]):
     """Bars as they close."""
 
@@ -238,7 +244,7 @@ class TickerStream(Stream[TickerRow]):
 
 
 _STREAMS: Mapping[str, type[Stream[Any]]] = {
-    made.table: made for made in (FeatureStream, BarStream, TradeStream, QuotedTradeStream, TickerStream)
+    made.table: made for made in (FeatureStream, CrossStream, BarStream, TradeStream, QuotedTradeStream, TickerStream)
 }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from fluxforge import rows
+from fluxforge.cross.table import table as cross_table
 from fluxforge.errors import ConfigError
 from fluxforge.settings import Settings
 from fluxforge.topics import Topics
@@ -16,9 +17,9 @@ from fluxforge.topics import Topics
 if TYPE_CHECKING:
     from fluxforge.lake.scan import Time
 
-TableName = Literal["features", "bars", "tape", "trades", "ticker"]
+TableName = Literal["features", "cross", "bars", "tape", "trades", "ticker"]
 
-LAKE_TABLES: Mapping[str, str] = {"features": "hf", "bars": "bars", "trades": "trades", "ticker": "ticker"}
+LAKE_TABLES: Mapping[str, str] = {"features": "hf", **{name: name for name in ("cross", "bars", "trades", "ticker")}}
 """What the lake calls them; the tape's files are Bronze."""
 TAPE = "tape"
 MARKET = ("exchange", "symbol", "source")
@@ -110,6 +111,7 @@ def topic_of(topics: Topics, table: str) -> str:
     """Where a table is published. Raises ConfigError for one that is none."""
     names = {
         "features": topics.features,
+        "cross": topics.features_cross,
         "bars": topics.bars,
         TAPE: topics.raw,
         "trades": topics.trades,
@@ -124,6 +126,12 @@ def schema_of(settings: Settings, table: str) -> pa.Schema:
     """The columns of a table under a configuration, those of the market first."""
     if table == TAPE:
         return TAPE_SCHEMA
-    tables = {"bars": rows.BARS, "trades": rows.TRADES, "ticker": rows.TICKER}
-    found = rows.hf_table(settings.feature_config()) if table == "features" else tables[table]
+    tables: Mapping[str, Callable[[], rows.Table]] = {
+        "features": lambda: rows.hf_table(settings.feature_config()),
+        "cross": lambda: cross_table(settings.cross.config()),
+        "bars": lambda: rows.BARS,
+        "trades": lambda: rows.TRADES,
+        "ticker": lambda: rows.TICKER,
+    }
+    found = tables[table]()
     return pa.schema([*((name, pa.string()) for name in MARKET), *found.schema])
