@@ -1,6 +1,7 @@
 # Every target sets itself up: a machine with Python 3.11 or newer and make needs nothing else.
 #   make demo [ARGS="--seconds 30 --no-ui"]
 #   make test [ARGS="tests/cli -x"]
+#   make long
 #   make bench [NAME=kernel]
 #   make soak [MINUTES=30 SEED=1]
 
@@ -13,15 +14,16 @@ SEED ?= 1
 LOG ?= kafka
 SECONDS ?= 86400
 NAME ?=
-WORKERS ?= 3
+WORKERS ?= 4
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup chaos compose-test identity soak demo test integration bench lint format clean
+.PHONY: help setup chaos compose-test identity soak demo test long integration bench lint format clean
 
 help:
 	@echo "make demo         the whole pipeline on this machine, for a minute   ARGS=\"--seconds 30\""
 	@echo "make test         every test that can run here                      ARGS=\"tests/cli -x\""
+	@echo "make long         what takes too long for each change: more kills, more faults, more stores"
 	@echo "make integration  the tests on a real Kafka"
 	@echo "make bench        all benchmarks; each prints ratios and one JSON line   NAME=kernel"
 	@echo "make chaos        workers killed, frozen, moved                     FAULTS=200 SEED=1 LOG=kafka|sqlite"
@@ -44,7 +46,11 @@ demo: $(READY)
 test: $(READY)
 	@$(BIN)/python tests/go_tools.py
 	@$(BIN)/python tests/chromium_browser.py
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
+
+long: $(READY)
+	@$(BIN)/python tests/go_tools.py
+	@CROSS_KILLS=20 REPROCESS_KILLS=10 S3_FAULT_PLANS=16 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "long or slow" $(ARGS)
 
 integration: $(READY)
 	@$(BIN)/python -m pytest -q -m kafka $(ARGS)

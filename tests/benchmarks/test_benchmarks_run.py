@@ -92,7 +92,7 @@ def test_usage_of_a_process_is_what_it_did() -> None:
     while time.process_time() < end:
         pass
     after = usage(os.getpid())
-    assert after.cpu - before.cpu >= 0.09
+    assert after.cpu - before.cpu > 0.085  # counted in ticks of 10 ms
     assert 0 < after.shared <= after.resident
 
 

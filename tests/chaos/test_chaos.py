@@ -48,7 +48,7 @@ SINGLE = 0.8
 
 ASKED = dict(item.split("=") for item in os.environ.get("CHAOS", "").split())
 SEED = int(ASKED.get("seed", 1))
-COUNTS = {"kafka": 16, "sqlite": 6}
+COUNTS = {"kafka": 10, "sqlite": 4}
 if ASKED:
     COUNTS = {ASKED.get("log", "kafka"): int(ASKED.get("faults", 200))}
 SLACK = 1.0 if ASKED else 3.0

@@ -37,7 +37,7 @@ from s3_server import S3Server
 STORER = Path(__file__).with_name("storer.py")
 ASKED = dict(item.split("=") for item in os.environ.get("CHAOS", "").split())
 SEED = int(ASKED.get("seed", 1))
-FAULTS = int(ASKED.get("faults", 20)) // 4
+FAULTS = int(ASKED.get("faults", 12)) // 4
 """Of each role on each store."""
 PARTITIONS, SYMBOLS = 3, 7
 WITHIN = 60.0

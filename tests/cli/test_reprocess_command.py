@@ -33,7 +33,7 @@ from fluxforge.validate import validate
 from fluxforge_cli.main import app
 
 PROGRAM = str(Path(sys.executable).with_name("fluxforge"))
-KILLS = int(os.environ.get("REPROCESS_KILLS", "3"))
+KILLS = int(os.environ.get("REPROCESS_KILLS", "2"))
 SEED = int(os.environ.get("REPROCESS_SEED", "1"))
 PATIENCE_S = 150.0
 SECTIONS: dict[str, object] = {

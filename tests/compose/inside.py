@@ -24,7 +24,7 @@ GROUPS = {
     "bronze": RAW,
     "features": RAW,
     "bars": RAW,
-    "lake.hf-trades-ticker": "market.trades",
+    "lake.hf-trades-ticker-cross": "market.trades",
     "lake.bars": "market.bars",
 }
 """Group → a topic that it reads."""

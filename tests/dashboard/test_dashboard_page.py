@@ -141,18 +141,15 @@ def fits(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-LOOKS = pytest.mark.parametrize(
-    ("look", "context"),
-    [
-        ("desk-dark", DESK | {"color_scheme": "dark"}),
-        ("desk-light", DESK | {"color_scheme": "light"}),
-        ("phone-dark", PHONE | {"color_scheme": "dark"}),
-        ("phone-light", PHONE | {"color_scheme": "light"}),
-    ],
-)
+LOOKS = [
+    pytest.param("desk-dark", DESK | {"color_scheme": "dark"}, id="desk-dark"),
+    pytest.param("phone-light", PHONE | {"color_scheme": "light"}, id="phone-light"),
+    pytest.param("desk-light", DESK | {"color_scheme": "light"}, id="desk-light", marks=pytest.mark.long),
+    pytest.param("phone-dark", PHONE | {"color_scheme": "dark"}, id="phone-dark", marks=pytest.mark.long),
+]
 
 
-@LOOKS
+@pytest.mark.parametrize(("look", "context"), LOOKS)
 def test_live(browser: Browser, log: Log, settings: Settings, look: str, context: dict[str, Any]) -> None:
     publish_past(log, settings.topic_names(), SYMBOLS, time.time_ns(), seconds=400)
     make_ledger(settings.storage.input.path)
@@ -178,7 +175,7 @@ def test_live(browser: Browser, log: Log, settings: Settings, look: str, context
         shoot(page, f"live-{look}")
 
 
-@LOOKS
+@pytest.mark.parametrize(("look", "context"), LOOKS)
 def test_stalled(browser: Browser, log: Log, settings: Settings, look: str, context: dict[str, Any]) -> None:
     now = time.time_ns()
     publish_past(log, settings.topic_names(), SYMBOLS, now - 60 * NS)
@@ -197,7 +194,7 @@ def test_stalled(browser: Browser, log: Log, settings: Settings, look: str, cont
         state(page, "live")
 
 
-@LOOKS
+@pytest.mark.parametrize(("look", "context"), LOOKS)
 def test_empty(browser: Browser, log: Log, settings: Settings, look: str, context: dict[str, Any]) -> None:
     with (
         Served(Tail(settings, 900), settings) as served,
@@ -215,7 +212,7 @@ def test_empty(browser: Browser, log: Log, settings: Settings, look: str, contex
         expect(page.locator("#asks tr")).to_have_count(CONFIG.max_levels)
 
 
-@LOOKS
+@pytest.mark.parametrize(("look", "context"), LOOKS)
 def test_error(browser: Browser, settings: Settings, look: str, context: dict[str, Any]) -> None:
     """No log; then one comes, and the page needs nobody to find it."""
     with (
@@ -234,7 +231,7 @@ def test_error(browser: Browser, settings: Settings, look: str, context: dict[st
         state(page, "live")
 
 
-@LOOKS
+@pytest.mark.parametrize(("look", "context"), LOOKS)
 def test_lake(browser: Browser, settings: Settings, look: str, context: dict[str, Any]) -> None:
     """No log at all."""
     root, first = settings.storage.output.path, 1_750_000_200
@@ -306,7 +303,7 @@ def test_what_is_chosen_is_in_the_address_and_comes_back_with_it(browser: Browse
         page.get_by_role("button", name="30s").click()
         page.get_by_role("button", name="Choose").click()
         page.get_by_label("Find").fill("kyle")
-        page.get_by_label("kyle_lambda").check()
+        page.get_by_role("checkbox", name="kyle_lambda").check()
         expect(page.locator("#features path.js-line")).to_have_count(4)
         expect(page).to_have_url(re.compile("SOL"))
         address = page.url
@@ -316,6 +313,19 @@ def test_what_is_chosen_is_in_the_address_and_comes_back_with_it(browser: Browse
         expect(page.get_by_role("button", name="30s")).to_have_attribute("aria-pressed", "true")
         expect(page.locator("#features path.js-line")).to_have_count(4)
         expect(page.locator("#candles-told")).to_contain_text("30s")
+
+
+def test_without_a_feature_there_are_no_charts_of_them(browser: Browser, served: Served) -> None:
+    with looking(browser, f"{served.url}/?columns=mid_price") as page:
+        state(page, "live")
+        expect(page.locator("#features path.js-line")).to_have_count(1)
+        page.get_by_role("button", name="Choose").click()
+        box = page.get_by_role("checkbox", name="mid_price")
+        box.uncheck()
+        expect(page.get_by_role("img", name="No feature is chosen")).to_be_attached()
+        expect(page.locator("#features path.js-line")).to_have_count(0)
+        box.check()
+        expect(page.locator("#features path.js-line")).to_have_count(1)
 
 
 def test_a_duration_of_ones_own_and_one_that_is_none(browser: Browser, served: Served) -> None:
@@ -383,7 +393,7 @@ OUTLINED = "getComputedStyle(document.activeElement).outlineStyle !== 'none'"
 
 
 def test_the_theme_is_kept(browser: Browser, served: Served) -> None:
-    with looking(browser, served.url, color_scheme="light") as page:
+    with looking(browser, served.url, color_scheme="light") as page:  # at once: there may be nothing to draw yet
         ground = "getComputedStyle(document.body).backgroundColor"
         light = page.evaluate(ground)
         page.get_by_role("button", name="Switch between dark and light").click()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,16 @@ def environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("FLUXFORGE_")}
 
 
+def end(process: subprocess.Popen[str]) -> None:
+    """By Ctrl+C: again, where the first one fell into code that cannot be interrupted."""
+    deadline = time.monotonic() + PATIENCE_S
+    while process.poll() is None:
+        assert time.monotonic() < deadline, process.args
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+
+
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
     """The folder after the demo; what each command and the strategy, live, said meanwhile."""
@@ -72,9 +82,7 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dic
             left.callback(started[name].kill)
         assert demo.wait(PATIENCE_S) == 0, (folder / "progress").read_text()
         for number, (name, process) in enumerate(started.items()):
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-            process.wait(30)
+            end(process)
             said[name] = (folder / f"{number}.out").read_text()
     yield folder, said
 

@@ -179,7 +179,7 @@ def ran(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
         wait_for({group: [names.raw] for group in ("features", "bars", "bronze")})
         services.stop("engine", "builder", "sink")
-        wait_for({"lake.hf-trades-ticker": [names.features, names.trades], "lake.bars": [names.bars]})
+        wait_for({"lake.hf-trades-ticker-cross": [names.features, names.trades], "lake.bars": [names.bars]})
         services.stop("feature lake", "bar lake")
         log.close()
         yield Ran(folder / "live", settings, files, kills)

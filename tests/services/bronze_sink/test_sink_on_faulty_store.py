@@ -25,7 +25,7 @@ PARTITIONS = 2
 EVENTS = 600
 RECOVERS = 200
 """Turn from which the store is sound again."""
-PLANS = int(os.environ.get("S3_FAULT_PLANS", "4"))
+PLANS = int(os.environ.get("S3_FAULT_PLANS", "2"))
 
 
 class ManualClock:

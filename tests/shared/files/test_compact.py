@@ -187,6 +187,7 @@ class TestLaws:
 
 
 class TestKill:
+    @pytest.mark.parametrize("root", ["folder", pytest.param("bucket", marks=pytest.mark.long)], indirect=True)
     @pytest.mark.parametrize("step", [*merging.STEPS, *settling.STEPS])
     def test_every_row_once_after_kill_9(self, store: Store, step: str) -> None:
         before, hashed = strict(store.tree), hashes(store.tree)

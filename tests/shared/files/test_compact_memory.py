@@ -15,7 +15,7 @@ BATCHES = (20, 80)
 MB = 1_000_000
 
 
-@pytest.mark.parametrize("tree", ["bronze", "lake"])
+@pytest.mark.parametrize("tree", ["lake", pytest.param("bronze", marks=pytest.mark.long)])
 def test_a_day_four_times_as_large_takes_no_more(tmp_path: Path, tree: str) -> None:
     told = []
     for count in BATCHES:

@@ -29,6 +29,9 @@ LOOKS = 2
 """Of a reader, in each phase of a compaction that runs beside it."""
 
 
+EACH_STORE = pytest.mark.parametrize("root", ["folder", pytest.param("bucket", marks=pytest.mark.long)], indirect=True)
+
+
 class Reader:
     """Another process that looks when it is asked, at the paths and through the statements that people use."""
 
@@ -91,6 +94,7 @@ def merged(root: str) -> bool:
     return True
 
 
+@EACH_STORE
 def test_at_every_step(stored: str, reader: Reader) -> None:
     before, seen = reader.look(), []
 
@@ -109,7 +113,7 @@ def test_at_every_step(stored: str, reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("root", ["folder"], indirect=True)  # of a bucket: test_compact.py
-@pytest.mark.parametrize("tree", beside.TREES)
+@pytest.mark.parametrize("tree", ["lake", pytest.param("bronze", marks=pytest.mark.long)])
 def test_after_kill_9_at_every_step_in_turn(stored: str, reader: Reader, tree: str) -> None:
     """Each compactor takes up what the one before left."""
     before = reader.look()
@@ -123,6 +127,7 @@ def test_after_kill_9_at_every_step_in_turn(stored: str, reader: Reader, tree: s
     assert reader.look() == before
 
 
+@EACH_STORE
 def test_one_that_never_stops_looking(stored: str, reader: Reader) -> None:
     """The grace of each phase is as long as it takes to look, told by the looks themselves."""
     before, ended = reader.look(), threading.Event()

@@ -21,7 +21,7 @@ from s3_server import KEY, SECRET, S3Server
 ID = ChainId("log-1", "market.raw", 0)
 SCHEMA = pa.schema([("offset", pa.int64()), ("noise", pa.binary())])
 END, BATCH = 60, 20
-PLANS = int(os.environ.get("S3_FAULT_PLANS", "8"))
+PLANS = int(os.environ.get("S3_FAULT_PLANS", "4"))
 PERSISTENT = 100
 """Faults that outlast every retry."""
 

@@ -112,7 +112,11 @@ def ways(new_root: Callable[[str], str]) -> Ways:
     return Ways(new_root("folder"), new_root("folder"))
 
 
-@pytest.fixture(params=["folder folder", "folder bucket", "bucket folder", "bucket bucket"])
+@pytest.fixture(
+    params=[
+        "folder folder", "folder bucket", "bucket folder", pytest.param("bucket bucket", marks=pytest.mark.long),
+    ]
+)  # fmt: skip
 def every_way(request: pytest.FixtureRequest, new_root: Callable[[str], str]) -> Ways:
     return Ways(*map(new_root, request.param.split()))
 
@@ -205,6 +209,7 @@ class TestCutOff:
         killed(Ways(*map(new_root, kinds.split())), step, 5 if step.startswith("file") else 2)
 
     @pytest.mark.parametrize("step", ["file.sealed", "file.copied", "record.linked"])
+    @pytest.mark.long
     def test_killed_between_buckets(self, new_root: Callable[[str], str], step: str) -> None:
         killed(Ways(new_root("bucket"), new_root("bucket")), step, 5 if step.startswith("file") else 2)
 
@@ -241,7 +246,7 @@ class TestCutOff:
         assert [each.wait() for each in both] == [0, 0]
         assert contents(every_way.target) == contents(every_way.source)
 
-    @pytest.mark.parametrize("seed", range(int(os.environ.get("S3_FAULT_PLANS", "4"))))
+    @pytest.mark.parametrize("seed", range(int(os.environ.get("S3_FAULT_PLANS", "2"))))
     def test_under_seeded_faults_of_the_target(self, s3_server: S3Server, tmp_path: Path, seed: int) -> None:
         proxy = FaultyStore(s3_server.endpoint)
         bucket = s3_server.bucket()

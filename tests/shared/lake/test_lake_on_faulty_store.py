@@ -31,7 +31,7 @@ PARTITIONS = 2
 ROWS = 400
 RECOVERS = 200
 """Turn from which the store is sound again."""
-PLANS = int(os.environ.get("S3_FAULT_PLANS", "4"))
+PLANS = int(os.environ.get("S3_FAULT_PLANS", "2"))
 
 
 @pytest.fixture

@@ -141,6 +141,7 @@ def test_a_switch_meanwhile_is_a_conflict(three_anywhere: str, monkeypatch: pyte
     assert versions.current(three) == A
 
 
+@pytest.mark.parametrize("root", ["folder", pytest.param("bucket", marks=pytest.mark.long)], indirect=True)
 def test_while_it_is_switched_a_reader_sees_one_version_whole(root: str) -> None:
     make(root, A, 1.0)
     make(root, B, 2.0)

@@ -63,6 +63,7 @@ export function add(message, keep) {
 
 /** Colours have changed. */
 export function redraw() {
+  if (!shown.market) return;
   candles();
   features();
 }
@@ -151,8 +152,12 @@ function features() {
     const newest = values.at(-1);
     notes.push({ text: `<b>${escape(name)}</b>${unit && unit !== "1" ? `, ${escape(unit)}` : ""}  ${newest == null ? "–" : Number(newest.toPrecision(8))}`, x: 0, xref: "paper", xanchor: "left", y: top, yref: "paper", yanchor: "top", showarrow: false, font: { color: text, size: 11 }, bgcolor: colour("panel") });
   });
-  at("features").style.height = `${count * TALL + 38}px`;
   at("features").setAttribute("aria-label", count ? `Charts of ${series.columns.join(", ")}` : "No feature is chosen");
+  at("features").style.height = count ? `${count * TALL + 38}px` : "0";
+  if (!count) { // without axes plotly.js has no place to draw at
+    Plotly.purge(at("features"));
+    return Promise.resolve();
+  }
   return Plotly.react(at("features"), lines, layout((axis) => ({
     ...axes, annotations: notes, xaxis: { ...axis, type: "date", hoverformat: "%H:%M:%S.%L UTC", anchor: count > 1 ? `y${count}` : "y" },
   })), CONFIG);
