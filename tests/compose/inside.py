@@ -1,4 +1,4 @@
-"""Run in a container of the stack, where its log and its files are: `python inside.py caught-up|held|trades`.
+"""Run in a container of the stack, where its log and its files are: `python inside.py caught-up|cross|held|trades`.
 
 Each prints one line of JSON and ends with code 0, or says what is wrong and ends with 1.
 """
@@ -12,8 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
+from typing import Any
 
-from fluxforge import bronze, codec
+import pyarrow as pa
+
+from fluxforge import bronze, codec, rows
+from fluxforge.cross.history import History
 from fluxforge.events import Trade
 from fluxforge.files import ChainId
 from fluxforge.log import Log, Record, TopicPartition, open_log
@@ -35,7 +39,7 @@ def main(question: str) -> None:
     settings = load()
     log = open_log(settings.broker.url)
     try:
-        answer = {"caught-up": caught_up, "held": held, "trades": trades}[question](log)
+        answer = {"caught-up": caught_up, "cross": cross, "held": held, "trades": trades}[question](log)
     finally:
         log.close()
     print(json.dumps(answer))
@@ -67,7 +71,7 @@ def held(log: Log) -> dict[str, int]:
     count = 0
     for partition in range(log.partitions(RAW)):
         chain = ChainId(log.topic_id(RAW), RAW, partition)
-        for a, b in zip_longest(_digests(_topic(log, partition)), _digests(bronze.read(tree, chain))):
+        for a, b in zip_longest(_digests(_topic(log, RAW, partition)), _digests(bronze.read(tree, chain))):
             if a != b:
                 sys.exit(f"{RAW}[{partition}]: the topic has {a}, Bronze {b}")
             count += 1
@@ -78,7 +82,7 @@ def trades(log: Log) -> dict[str, int]:
     """The exchange numbers the trades of a market one by one: none is missing between the first and the last."""
     ids: dict[str, Counter[int]] = {}
     for partition in range(log.partitions(RAW)):
-        for record in _topic(log, partition):
+        for record in _topic(log, RAW, partition):
             event = codec.decode(record.value)
             if isinstance(event, Trade):
                 ids.setdefault(event.key, Counter())[int(event.id)] += 1
@@ -92,8 +96,34 @@ def trades(log: Log) -> dict[str, int]:
     return {"markets": len(ids), "trades": sum(found.total() for found in ids.values())}
 
 
-def _topic(log: Log, partition: int) -> Iterator[Record]:
-    tp = TopicPartition(RAW, partition)
+def cross(log: Log) -> dict[str, int]:
+    """Rows across markets are those that the feature rows give at rest, each once; nearly all of them are there."""
+    settings = load()
+    names, partitions = settings.topic_names(), log.partitions(RAW)
+
+    def every(topic: str) -> list[dict[str, Any]]:
+        found = range(log.partitions(topic))
+        return [rows.decode(record.value) for partition in found for record in _topic(log, topic, partition)]
+
+    history = History(settings.cross.config(), partitions)
+    wanted = {_place(row): row for row in history.rows(pa.Table.from_pylist(every(names.features)))}
+    found = every(names.features_cross)
+    newest = max(row["timestamp"] for row in found)
+    other = [_place(row) for row in found if wanted.get(_place(row)) != row]
+    places = {_place(row) for row in found}
+    missing = [place for place in wanted if place not in places and place[1] < newest]
+    if other or missing or len(places) != len(found) or len(found) < 0.9 * len(wanted):
+        sys.exit(f"of {len(found)} rows across markets {len(other)} are others, {len(found) - len(places)} are there "
+                 f"twice, {len(missing)} of {len(wanted)} missing: {other[:3]} {missing[:3]}")  # fmt: skip
+    return {"rows": len(found), "assets": len({symbol for symbol, _ in places})}
+
+
+def _place(row: dict[str, Any]) -> tuple[str, int]:
+    return row["symbol"], row["timestamp"]
+
+
+def _topic(log: Log, topic: str, partition: int) -> Iterator[Record]:
+    tp = TopicPartition(topic, partition)
     at, end = log.bounds(tp)
     reader = log.reader(tp, at, follow=False)
     try:

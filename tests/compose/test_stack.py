@@ -70,6 +70,8 @@ def test_the_stack_survives_the_death_of_every_container(stack: Stack, say: Call
 
     stack.compose("stop", *(name.removesuffix("-1") for name in COLLECTORS))
     stack.ask("caught-up")
+    found = stack.ask("cross")
+    say("rows across markets are those at rest", "yes", f"{found['rows']:,} of {found['assets']} assets")
     stack.compose("stop", "bronze-sink", "feature-engine", "bar-builder", "feature-lake", "bar-lake")
     say("Bronze is the raw topic", "yes", f"{stack.ask('held')['records']:,} records, byte for byte")
     say("validate", stack.fluxforge("validate").strip().replace("\n", "; "))

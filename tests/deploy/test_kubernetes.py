@@ -206,13 +206,16 @@ def test_every_service_reads_a_valid_configuration(made: Manifests, tmp_path: Pa
             continue
         settings = settings_of(made, name, pod, tmp_path)
         brokers.add(settings.broker.url)
-        if name in {"topic-init", "simulator"}:
-            continue
-        assert (
-            settings.processor.member == f"{name}-0"
-        )  # the pod's own: its transactional id is the same after a restart
-        assert settings.metrics.host == "0.0.0.0"
         container = service_of(pod)
+        if name == "dashboard":
+            assert settings.dashboard.host == "0.0.0.0"
+            assert [port["containerPort"] for port in container["ports"]] == [settings.dashboard.port]
+            assert made.selected(made.named("Service", name)["spec"]["selector"]) == [name]
+        if name in {"topic-init", "simulator", "dashboard"}:
+            continue
+        # The pod's own: its transactional id is the same after a restart.
+        assert settings.processor.member == f"{name}-0"
+        assert settings.metrics.host == "0.0.0.0"
         assert [port["containerPort"] for port in container["ports"]] == [settings.metrics.port]
         assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -257,6 +260,7 @@ def test_every_program_takes_its_options(made: Manifests) -> None:
             assert (container.get("command"), container.get("args")) in [
                 (["python", "-m", "fluxforge.maintain"], None),
                 (None, ["topics", "apply"]),
+                (None, ["dashboard"]),
             ], name
 
 
