@@ -25,6 +25,7 @@ from benchmarks.pipeline import Pipeline, exchange
 from confluent_kafka.admin import AdminClient
 
 from benchmarks import report
+from fluxforge.errors import LogUnavailable
 from fluxforge.log import Log, TopicPartition, open_log
 from fluxforge.topics import Topics
 
@@ -58,7 +59,7 @@ def run() -> None:
             after = watch.run(AFTER_S, MOST_S)
             watch.close()
             summary = pipeline.stop()
-            events = sum(log.bounds(tp).next - log.bounds(tp).first for tp in partitions(log, TOPICS.raw))
+            events = events_in(log)
             log.close()
         finally:
             pipeline.kill()
@@ -105,6 +106,19 @@ class Watch:
 
 def partitions(log: Log, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, partition) for partition in range(log.partitions(topic))]
+
+
+def events_in(log: Log) -> int:
+    """Of the raw topic. A client may ask the dead broker for a while; raises LogUnavailable when it goes on so."""
+    deadline = time.monotonic() + MOST_S
+    while True:
+        try:
+            found = [log.bounds(tp) for tp in partitions(log, TOPICS.raw)]
+        except LogUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return sum(bounds.next - bounds.first for bounds in found)
 
 
 def leading(bootstrap: str) -> collections.Counter[str]:
