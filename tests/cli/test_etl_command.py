@@ -49,6 +49,17 @@ def test_channels_are_passed_through_where_the_configuration_says_so(data: str) 
     assert json.loads(counted) == [{"books": 30}]
 
 
+def test_rows_across_markets_come_with_them_unless_they_are_switched_off(data: str) -> None:
+    Path("config.yaml").write_text("cross: {enabled: false}\n")
+    assert "cross" not in json.loads(run("etl", "--data-dir", data, "--json"))["rows"]
+    Path("config.yaml").unlink()
+    made = json.loads(run("etl", "--data-dir", data, "--json"))
+    assert (made["rows"], made["behind"]) == ({"cross": 29}, 0), "the last step is open"
+    assert json.loads(run("etl", "--data-dir", data, "--json"))["rows"] == {}
+    counted = run("query", "--data-dir", data, "--json", 'SELECT symbol, count(*) AS n FROM "cross" GROUP BY symbol')
+    assert json.loads(counted) == [{"symbol": "A-B", "n": 29}]
+
+
 def test_a_day_a_range_and_all(data: str) -> None:
     assert etl(data, "--mode", "date", "--date", "2023-11-14") == 10, "the next day's first minute comes along"
     assert etl(data, "--mode", "range", "--from", "2023-11-14", "--to", "2023-11-15") == 10

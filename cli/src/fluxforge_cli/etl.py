@@ -59,9 +59,10 @@ def etl(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make features, bars, trades and tickers from Bronze. A second run goes on and writes only what is new.
+    """Make features, rows across markets, bars, trades and tickers from Bronze.
 
-    Days go on for a minute into the next, whose events close their last bars, and must continue what the lake holds.
+    A second run goes on and writes only what is new. Days go on for a minute into the next, whose events close their
+    last bars, and must continue what the lake holds.
     """
     from fluxforge import etl as batch  # noqa: PLC0415  the kernels' compiler takes a second to import
     from fluxforge.bronze.read import stop  # noqa: PLC0415
@@ -86,6 +87,7 @@ def etl(
             features=settings.feature_config(),
             bars=settings.bar_config(),
             tables=tables(settings),
+            cross=settings.cross.config() if settings.cross.enabled and "hf" in tables(settings) else None,
             workers=workers,
             scheduler=scheduler,
             verify=verify,
@@ -143,12 +145,22 @@ def _trouble(error: StorageError) -> None:
 
 def _as_json(result: Result, skipped: list[str]) -> dict[str, Any]:
     counts = {"events": result.events, "rows": dict(result.rows), "chains": result.chains}
-    return {**counts, "rejected": dict(result.rejected), "late": result.late, "skipped": list(skipped)}
+    return {
+        **counts,
+        "rejected": dict(result.rejected),
+        "late": result.late,
+        "behind": result.behind,
+        "skipped": list(skipped),
+    }
 
 
 def _told(result: Result) -> str:
     rows = ", ".join(f"{count:,} {table}" for table, count in sorted(result.rows.items())) or "nothing new"
     text = f"{result.events:,} events of {counted(result.chains, 'Bronze chain')}: {rows}"
+    if result.behind:
+        text += (
+            f"\n{result.behind:,} feature rows came behind the cross rows that are stored; a fresh --output has them"
+        )
     if not result.rejected and not result.late:
         return text
     reasons = [f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(result.rejected.items())]

@@ -126,7 +126,8 @@ def _across(config: CrossConfig) -> Iterator[str]:
     yield ""
     alike = ", ".join(config.alike)
     yield "Computed from feature rows alone: live by `feature-engine --role cross`, on Kafka, into the topic"
-    yield "`market.features.cross` (key: base asset) and the lake's table `cross`. Markets of the same thing meet"
+    yield "`market.features.cross` (key: base asset) and the lake's table `cross`; in batch by `fluxforge etl`, into"
+    yield "the same table, with the same bits where no live row came late. Markets of the same thing meet"
     yield f"under one name: quote currencies {alike} count as one, so `BTC/USDT` and `BTC/USD` are"
     yield "`BTC/USD`; contracts meet only their like, `BTC/USDT:USDT` is `BTC/USD:USD`. `cross` in the configuration"
     yield "says which currencies, which reference assets and horizons, and the times below."

@@ -14,9 +14,10 @@ from distributed import Client, LocalCluster
 from typer.testing import CliRunner
 
 from fluxforge import etl
+from fluxforge.cross.config import CrossConfig
 from fluxforge.errors import ConfigError, SegmentError, StorageError
 from fluxforge.etl import Window, checkpoints
-from fluxforge.lake import lake_tree
+from fluxforge.lake import lake_tree, scan
 from fluxforge.validate import validate
 from fluxforge_cli.main import app
 from shared.etl.test_etl import TestDays, bring, history, lake, run, same
@@ -55,6 +56,17 @@ def test_rows_are_those_of_one_process(days: Path, tmp_path: Path, cluster: Loca
     assert {head.at_midnight for head in heads} == {True, False}
     assert run(days, output, scheduler=cluster.scheduler_address).rows == {}
     assert not validate(output, "lake").problems
+
+
+def test_rows_across_markets_are_those_of_one_process(days: Path, tmp_path: Path, cluster: LocalCluster) -> None:
+    output, alone = tmp_path / "shared", tmp_path / "again"
+    made = run(days, output, cross=CrossConfig(), scheduler=cluster.scheduler_address)
+    assert made.rows == run(days, alone, cross=CrossConfig()).rows
+    ours, theirs = (
+        scan(root, "cross").to_table().sort_by([("timestamp", "ascending"), ("symbol", "ascending")])
+        for root in (output, alone)
+    )
+    assert ours.equals(theirs) and ours.num_rows == made.rows["cross"] > 300
 
 
 def test_days_go_on_from_days(days: Path, tmp_path: Path, cluster: LocalCluster) -> None:

@@ -15,12 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from fluxforge import catalogue, metrics, quix
+from fluxforge import metrics, quix
 from fluxforge.clock import NS
 from fluxforge.cross.config import CrossConfig, base_asset
 from fluxforge.cross.kernel import CrossKernel, Reading
 from fluxforge.cross.row import Row
-from fluxforge.errors import ConfigError, OffsetOutOfRange
+from fluxforge.cross.table import check_columns
+from fluxforge.errors import OffsetOutOfRange
 from fluxforge.log import TopicPartition
 from fluxforge.quix import RowDeserializer, RowSerializer
 from fluxforge.quix.watch import Watch
@@ -135,14 +136,9 @@ def _topics(settings: Settings) -> tuple[str, str, str]:
 
 def _columns(settings: Settings) -> tuple[str, ...]:
     """What is read of a feature row. Raises ConfigError where the configuration's rows lack some of it."""
-    needed = settings.cross.config().columns
-    carried = {feature.name for _, feature in catalogue.chosen(settings.feature_config())}
-    if lacking := [name for name in needed if name not in carried]:
-        raise ConfigError(
-            f"cross: feature rows do not carry {', '.join(lacking)}",
-            hint="add them to etl.channels.orderbook.processor_options (features, horizons), or shorten cross.horizons",
-        )
-    return ("exchange", "symbol", "timestamp", "capture_ts", "source_partition", *needed)
+    config = settings.cross.config()
+    check_columns(config, settings.feature_config())
+    return ("exchange", "symbol", "timestamp", "capture_ts", "source_partition", *config.columns)
 
 
 @contextmanager

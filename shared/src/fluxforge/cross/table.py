@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from fluxforge import catalogue
 from fluxforge.catalogue import Feature
 from fluxforge.cross.config import CrossConfig
+from fluxforge.errors import ConfigError
+from fluxforge.kernels.config import FeatureConfig
 from fluxforge.rows import Table
 
 _WORDS = frozenset({"bid_venue", "ask_venue", "last_venue"})
@@ -17,6 +20,17 @@ _TIMES = frozenset({"timestamp", "capture_ts", "last_moved"})
 def table(config: CrossConfig) -> Table:
     """The lake's table under one configuration."""
     return Table("cross", "orderbook/cross", pa.schema([(column.name, _type(column)) for column in columns(config)]))
+
+
+def check_columns(config: CrossConfig, features: FeatureConfig) -> None:
+    """Raises ConfigError where feature rows lack a column that the kernel needs."""
+    carried = {feature.name for _, feature in catalogue.chosen(features)}
+    if lacking := [name for name in config.columns if name not in carried]:
+        raise ConfigError(
+            f"cross: feature rows do not carry {', '.join(lacking)}",
+            hint="add them to etl.channels.orderbook.processor_options (features, horizons), shorten cross.horizons "
+            "or set cross.enabled: false",
+        )
 
 
 def columns(config: CrossConfig) -> Iterator[Feature]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from fluxforge.bronze.read import OnError, stop
+from fluxforge.cross.config import CrossConfig
+from fluxforge.cross.table import check_columns
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.etl import checkpoints, passing
+from fluxforge.etl.across import Across
 from fluxforge.etl.checkpoints import Checkpoint
 from fluxforge.etl.cluster import on_cluster
 from fluxforge.etl.extents import Extent, extents, groups
+from fluxforge.etl.output import lake_chain
 from fluxforge.etl.share import share
 from fluxforge.etl.task import Job, Progress, Result, Task, process
 from fluxforge.etl.window import ALL, Window
 from fluxforge.kernels.config import BarConfig, FeatureConfig
 from fluxforge.lake.layout import claim
+from fluxforge.rows import hf_table
 from fluxforge.storage import Root, location
 
 TABLES = ("hf", "bars", "trades", "ticker")
@@ -32,6 +38,7 @@ def run(
     tables: Sequence[str] = TABLES,
     workers: int = 1,
     scheduler: str | None = None,
+    cross: CrossConfig | None = None,
     verify: bool = False,
     on_error: OnError = stop,
     progress: Progress = lambda *_: None,
@@ -46,23 +53,28 @@ def run(
               is read too; they must continue the lake's, or begin it
     workers   processes that share the chains, those of one market together; the rows are the same
     scheduler of a Dask cluster that does the work instead, a URL; it must reach both places by the names given here
+    cross     make the rows across markets too, from the lake's feature rows once these are committed, in this process;
+              None: do not
     verify    begin at the beginning and hold everything that is stored against what is made again
     on_error  told of a segment that cannot be read; the default stops there
 
     Raises StorageError where the output belongs to the live pipeline, to another configuration, or to other events;
-    SegmentError for a segment that cannot be read; ConfigError for an unknown table, an output that names a version, or
-    a cluster that does not answer.
+    SegmentError for a segment that cannot be read; ConfigError for an unknown table, an output that names a version,
+    feature rows that lack a column of `cross`, or a cluster that does not answer.
     """
     known = (*TABLES, *passing.TABLES)
     if unknown := set(tables) - set(known):
         raise ConfigError(f"there is no table {', '.join(sorted(unknown))}", hint=f"choose from {', '.join(known)}")
     if output is not None and location(output).version is not None:
         raise ConfigError(f"{output} names a version of a lake", hint="`fluxforge reprocess` makes versions")
+    features = features or FeatureConfig()
+    if cross is not None:
+        check_columns(cross, features)
     job = Job(
         data,
         data if output is None else output,
         window,
-        features or FeatureConfig(),
+        features,
         bars or BarConfig(),
         tuple(tables),
         verify,
@@ -77,16 +89,32 @@ def run(
     lake.storage.probe()
     lock = lake.storage.lock("_locks/etl.lock", LOCK_TIMEOUT_S)
     try:
+        across = None if cross is None else Across(lake, cross)
         heads = checkpoints.load(lake)
         checkpoints.tidy(lake, heads)
         tasks = tasks_of(groups(raw, found, heads), [] if verify else heads)
         if scheduler is not None:
-            return on_cluster(job, tasks, scheduler, None if on_error is stop else on_error, progress)
-        if workers > 1 and len(tasks) > 1:
-            return share(job, tasks, workers, on_error, progress)
-        return one_by_one(job, tasks, on_error, progress)
+            result = on_cluster(job, tasks, scheduler, None if on_error is stop else on_error, progress)
+        elif workers > 1 and len(tasks) > 1:
+            result = share(job, tasks, workers, on_error, progress)
+        else:
+            result = one_by_one(job, tasks, on_error, progress)
+        if across is not None:
+            result.add(_across(across, job, found, lambda: progress(result.events, result.events)))
+        return result
     finally:
         lock.release()
+
+
+def _across(across: Across, job: Job, found: Sequence[Extent], turn: Callable[[], None]) -> Result:
+    """The rows across markets of what the lake holds now."""
+    until: dict[int, int] = {}
+    for extent in found:
+        own = extent.until if job.window.until is None else min(extent.until, job.window.until)
+        until[extent.chain.partition] = max(own, until.get(extent.chain.partition, 0))
+    captured = {lake_chain(extent.chain, hf_table(job.features)): extent.captured for extent in found}
+    new = across.run(until, captured, verify=job.verify, turn=turn)
+    return Result(rows=Counter({"cross": new} if new else {}), behind=across.behind)
 
 
 def tasks_of(parts: Sequence[Sequence[Extent]], heads: Sequence[Checkpoint]) -> list[Task]:

@@ -69,6 +69,7 @@ class Result:
     chains    of Bronze that were read; 0 where there was nothing new
     rejected  events among them that gave no features, by reason; they are in Bronze as they came
     late      events that came after their bar had closed
+    behind    feature rows that came behind what rows across markets had been made of
     """
 
     events: int = 0
@@ -76,12 +77,14 @@ class Result:
     chains: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     late: int = 0
+    behind: int = 0
 
     def add(self, other: Result) -> None:
         """Take in what another run did."""
         self.events += other.events
         self.chains += other.chains
         self.late += other.late
+        self.behind += other.behind
         self.rows.update(other.rows)
         self.rejected.update(other.rejected)
 
