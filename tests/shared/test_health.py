@@ -155,6 +155,24 @@ class TestFlow:
         assert found["late events"] == Line("late events", True, "2 in the last hour", found["late events"].advice)
         assert not found["dead letters"].ok and names.dlq in found["dead letters"].advice
 
+    def test_rows_across_markets_are_told_of_where_there_are_any(
+        self, settings: Settings, log: Log, names: Topics
+    ) -> None:
+        put(log, names.raw, trade(NOW))
+        assert not {"cross", "lake cross"} & look(settings).keys()
+        put(log, names.features_cross, trade(NOW - 2 * HOUR), trade(NOW - 85 * NS))
+        found = look(settings)
+        assert found["cross"] == Line(
+            "cross", True, "newest 85.0 s ago, 1 records in the last hour", found["cross"].advice
+        )
+        assert not found["lake cross"].ok
+        put(log, names.raw, trade(NOW + 10 * NS))
+        found = look(settings, later=10)
+        assert not found["cross"].ok and "role cross" in found["cross"].advice
+        assert look(settings, later=200)["cross"].ok, "nothing comes in, so none are missing"
+        off = settings.model_copy(update={"cross": settings.cross.model_copy(update={"enabled": False})})
+        assert "lake cross" not in look(off)
+
     def test_lag_is_of_what_the_group_has_not_committed(self, settings: Settings, log: Log, names: Topics) -> None:
         put(log, names.raw, trade(NOW - 300 * NS), trade(NOW - 200 * NS), trade(NOW))
         assert not look(settings)["lag of bars"].ok

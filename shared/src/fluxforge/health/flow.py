@@ -124,7 +124,7 @@ def processors(settings: Settings, log: Log, now: int) -> Iterator[Line]:
 
 
 def rows(settings: Settings, log: Log, now: int) -> Iterator[Line]:
-    """How fresh feature rows and bars are, where raw events come in at all."""
+    """How fresh feature rows, bars and, where there are any, rows across markets are, if raw events come in at all."""
     topics = settings.topic_names()
     limit = settings.health.max_silence_s
     source = newest(log, topics.raw)
@@ -136,6 +136,11 @@ def rows(settings: Settings, log: Log, now: int) -> Iterator[Line]:
         fresh = at is not None and (now - at * MS) / NS <= most
         advice = "events come in but no rows: see the lag above, and the dead letters"
         yield Line(name, fresh or not flowing, f"{told}, {_since(log, topic, now):,} records in the last hour", advice)
+    if (at := newest(log, topics.features_cross)) is not None:
+        waits, most = (now - at * MS) / NS, limit + settings.cross.patience_s
+        told = f"newest {age(waits)} ago, {_since(log, topics.features_cross, now):,} records in the last hour"
+        advice = "is the feature engine's role cross running? its log says why not; it waits for the slowest partition"
+        yield Line("cross", waits <= most or not flowing, told, advice)
 
 
 def dead_letters(settings: Settings, log: Log, now: int) -> Iterator[Line]:

@@ -12,7 +12,7 @@ from fluxforge.clock import DAY, HOUR, MS, NS
 from fluxforge.coverage import by_hour, pages
 from fluxforge.files import ChainId, Commit, Tree, chains
 from fluxforge.files.history import load, standing
-from fluxforge.health.flow import partitions, records
+from fluxforge.health.flow import newest, partitions, records
 from fluxforge.health.line import Line, age
 from fluxforge.lake.layout import lake_tree
 from fluxforge.log import Log
@@ -74,6 +74,8 @@ def lake_delay(settings: Settings, stores: Stores, log: Log, now: int) -> Iterat
     channels = settings.etl.channels
     books = channels.orderbook.enabled
     wanted = {"hf": books, "bars": books, "trades": channels.trades.enabled, "ticker": channels.ticker.enabled}
+    if books and settings.cross.enabled and newest(log, topics.features_cross) is not None:
+        roles["cross"], wanted["cross"] = topics.features_cross, True
     for table, topic in roles.items():
         if wanted[table]:
             name = "bar builder's lake role" if table == "bars" else "feature engine's lake role"
