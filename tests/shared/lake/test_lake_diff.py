@@ -99,6 +99,12 @@ def test_the_largest_difference_and_columns_of_one_side() -> None:
     assert (found.differ, found.unshared, found.alone) == (3, ["extra"], (0, 0))
 
 
+def test_times_differ_by_nanoseconds() -> None:
+    """Which a float of them could not tell."""
+    one, other = (pa.table({"timestamp": [DAY], "last_moved": [FIRST + 2**60 + later]}) for later in (0, 3))
+    assert compare("cross", "there", one, other).columns == [ColumnDiff("last_moved", 1, DAY, 3.0)]
+
+
 @pytest.fixture
 def lakes(new_root: Callable[[str], str]) -> tuple[str, str]:
     """The same twice, in a folder and in a bucket, but for one hour's bar and the last day's tickers."""

@@ -196,8 +196,9 @@ def _unlike(x: pa.ChunkedArray, y: pa.ChunkedArray) -> NDArray[np.bool_]:
 def _most(x: pa.ChunkedArray, y: pa.ChunkedArray, unlike: NDArray[np.bool_]) -> float | None:
     if not (_is_number(x.type) and _is_number(y.type)):
         return None
-    here = pa.array(unlike)
-    distance = pc.abs(pc.subtract(x.filter(here).cast(pa.float64()), y.filter(here).cast(pa.float64())))
+    here, whole = pa.array(unlike), pa.types.is_integer(x.type) and pa.types.is_integer(y.type)
+    kind = pa.int64() if whole else pa.float64()  # times in ns are no whole numbers as floats
+    distance = pc.abs(pc.subtract(x.filter(here).cast(kind), y.filter(here).cast(kind))).cast(pa.float64(), safe=False)
     found = pc.max(pc.if_else(pc.is_nan(distance), None, distance)).as_py()
     return None if found is None else float(found)
 
