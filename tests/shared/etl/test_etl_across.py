@@ -193,6 +193,15 @@ def test_day_by_day_is_all_at_once(data: Path, whole: Path, tmp_path: Path) -> N
     assert made(tmp_path) == made(whole)
 
 
+def test_a_market_that_is_silent_where_a_day_ends_does_not_part_the_days(tmp_path: Path) -> None:
+    """Its next row was captured just behind the day's tail, and counts before the last ones of the others."""
+    silence = range((MIDNIGHT - 40) * 1000, (MIDNIGHT + 60) * 1000)
+    store(tmp_path, {p: [one for one in part if p != 1 or one.timestamp not in silence] for p, part in PARTS.items()})
+    for day in DAYS:
+        assert run(tmp_path, window=Window.of_days(day, day)).behind == 0
+    assert made(tmp_path) == expected(tmp_path)
+
+
 @pytest.mark.parametrize("workers", [2, 3])
 def test_processes_that_share_the_work_make_no_difference(
     data: Path, whole: Path, tmp_path: Path, workers: int
