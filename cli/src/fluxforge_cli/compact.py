@@ -26,7 +26,8 @@ def compact(
     ] = None,
     symbol: Annotated[str | None, typer.Option("--symbol", help="As BTC/USDT or BTC-USDT; the lake only.")] = None,
     table: Annotated[
-        str | None, typer.Option("--table", help="A table of the lake (hf, bars, trades, ticker) or a Bronze channel.")
+        str | None,
+        typer.Option("--table", help="A table of the lake (hf, cross, bars, trades, ticker) or a Bronze channel."),
     ] = None,
     date: Annotated[str | None, typer.Option("--date", help="Only this day, UTC, closed or not.")] = None,
     only: OnlyOption = None,

@@ -33,7 +33,8 @@ def diff_lake(
     ],
     b: Annotated[str, typer.Argument(help="The other one.", metavar="B")],
     table: Annotated[
-        list[str] | None, typer.Option("--table", help="Only this table: hf, bars, trades, ticker. May be repeated.")
+        list[str] | None,
+        typer.Option("--table", help="Only this table: hf, cross, bars, trades, ticker. May be repeated."),
     ] = None,
     exchange: Annotated[str | None, typer.Option("--exchange", help="Only this exchange.")] = None,
     symbol: Annotated[str | None, typer.Option("--symbol", help="Only this symbol, as BTC/USDT or BTC-USDT.")] = None,

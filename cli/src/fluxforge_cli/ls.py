@@ -67,7 +67,10 @@ def ls(
 
 def describe(
     name: Annotated[
-        str, typer.Argument(help="A table of the lake (hf, bars, trades, ticker), or a Bronze channel as raw.trades.")
+        str,
+        typer.Argument(
+            help="A table of the lake (hf, cross, bars, trades, ticker), or a Bronze channel as raw.trades."
+        ),
     ],
     exchange: Annotated[str | None, typer.Option("--exchange", help="Only this exchange; the lake only.")] = None,
     symbol: Annotated[str | None, typer.Option("--symbol", help="Only this symbol; the lake only.")] = None,

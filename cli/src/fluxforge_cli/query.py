@@ -29,7 +29,8 @@ BATCH = 10_000
 
 def query(
     sql: Annotated[
-        str, typer.Argument(help="One statement over the views hf, bars, trades, ticker, orderbook and coverage.")
+        str,
+        typer.Argument(help="One statement over the views hf, cross, bars, trades, ticker, orderbook and coverage."),
     ],
     start: Annotated[str | None, typer.Option("--from", help="UTC, as 2026-01-31 or 2026-01-31T12:00.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="UTC, not included.")] = None,
@@ -43,10 +44,11 @@ def query(
 ) -> None:
     """Run one SQL statement over the committed rows: every batch whole, or not there.
 
-    hf, bars, trades and ticker are the lake's tables, orderbook the book events of Bronze with their levels, coverage
-    what was seen of each market in each hour. Times are ns since 1970 UTC in the lake; books have timestamps (µs, UTC)
-    and capture_ns. A condition on exchange, symbol, date, duration, timestamp or capture_ts, --from and --to open only
-    the files that can hold such rows. Exit code 2 for a statement or a view that there is not.
+    hf, "cross" (a word of SQL: in quotes), bars, trades and ticker are the lake's tables, orderbook the book events of
+    Bronze with their levels, coverage what was seen of each market in each hour. Times are ns since 1970 UTC in the
+    lake; books have timestamps (µs, UTC) and capture_ns. A condition on exchange, symbol, date, duration, timestamp or
+    capture_ts, --from and --to open only the files that can hold such rows. Exit code 2 for a statement or a view that
+    there is not.
     """
     import duckdb  # noqa: PLC0415  it and Arrow take a moment to import
 

@@ -66,11 +66,12 @@ def reprocess(
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
-    """Make features, bars, trades and tickers from Bronze anew, as a version of the lake beside the live one.
+    """Make the rows of Bronze anew, as a version of the lake beside the live one.
 
     Bronze is replayed as fast as it goes into topics of the run, processors and lake roles of its own read them, and
-    the rows lie in processed/version=VERSION, which is a hash of what the configuration computes. Ends by itself, and
-    removes the topics. Killed or interrupted (Ctrl-C), the same command goes on without loss or repeat.
+    the rows lie in processed/version=VERSION, which is a hash of what the configuration computes. Rows across markets
+    are made of those in the end. Ends by itself, and removes the topics. Killed or interrupted (Ctrl-C), the same
+    command goes on without loss or repeat.
     """
     from fluxforge.replay import clean, runs  # noqa: PLC0415  Arrow takes a moment to import
     from fluxforge.reprocess import Reprocess  # noqa: PLC0415

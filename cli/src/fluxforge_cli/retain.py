@@ -87,7 +87,7 @@ def _asked(settings: Settings, bronze_days: float | None, lake_days: float | Non
         )
     except ValueError as error:
         raise ConfigError(
-            "the days to keep must be above 0, and --table-days name a table: hf, bars, trades, ticker",
+            "the days to keep must be above 0, and --table-days name a table: hf, cross, bars, trades, ticker",
             hint="as --bronze-days 30 --lake-days 365 --table-days hf=90",
         ) from error
     return settings.model_copy(update={"maintenance": kept})

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -26,7 +26,9 @@ import msgspec
 
 from fluxforge import bronze
 from fluxforge.clock import Clock, SystemClock
+from fluxforge.cross.table import check_columns
 from fluxforge.errors import ConfigError, StorageError
+from fluxforge.etl import across
 from fluxforge.files import ChainId, chains
 from fluxforge.files.history import newest
 from fluxforge.kernels.config import KERNEL_VERSION
@@ -51,6 +53,10 @@ class Stopped(Protocol):
     """Set once, by a signal."""
 
     def is_set(self) -> bool: ...
+
+
+class _Stopping(Exception):
+    """In the middle of the rows across markets."""
 
 
 class Reprocess:
@@ -98,6 +104,7 @@ class Reprocess:
 
     def _begin(self, selection: Selection, bronze_root: Root) -> None:
         self._check_topics()
+        self._across = self._rows_across()
         with ExitStack() as held:
             held.callback(versions.hold(self._output, self.version).release)
             self.replay = held.enter_context(
@@ -162,9 +169,9 @@ class Reprocess:
         return found
 
     def store_rest(self, stop: Stopped) -> None:
-        """Bring what is still missing of the processors' rows into the lake. They and the lake roles must have ended.
+        """Bring what is still missing of the processors' rows into the lake, then the rows across markets.
 
-        Raises StorageError where the store refuses.
+        Processors and lake roles must have ended. Raises StorageError where the store refuses.
         """
         own = self.settings
         members = [MEMBER] if self._workers == 1 else [f"{MEMBER}-{k}" for k in range(1, self._workers + 1)]
@@ -180,6 +187,8 @@ class Reprocess:
                 sink.step()
         finally:
             sink.close()
+        if self._across is not None and not stop.is_set():
+            self._store_across(self._across, stop)
 
     def finish(self) -> Complete:
         """Put on record that everything is there. Raises StorageError where it is not."""
@@ -190,6 +199,8 @@ class Reprocess:
                     f"{self.tree} has {tp.topic}[{tp.partition}] not up to offset {end}",
                     hint="the same command goes on with it",
                 )
+        if self._across is not None:
+            raise StorageError(f"{self.tree} has not all rows across markets", hint="the same command goes on with it")
         rows, _, _ = versions.rows_of(self.tree)
         self.complete = Complete(at=self._clock.now(), rows=rows)
         versions.finish(self.tree, self.complete)
@@ -204,6 +215,25 @@ class Reprocess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _rows_across(self) -> across.Across | None:
+        """What makes the rows across markets; None where they are switched off."""
+        given = self._given
+        if not given.cross.enabled or not given.etl.channels.orderbook.enabled:
+            return None
+        check_columns(given.cross.config(), given.feature_config())
+        return across.Across(self.tree, given.cross.config(), "live")
+
+    def _store_across(self, made: across.Across, stop: Stopped) -> None:
+        """The rows across markets of all feature rows of the version; done, or `stop` is set."""
+
+        def turn() -> None:
+            if stop.is_set():
+                raise _Stopping
+
+        with suppress(_Stopping):
+            made.run(None, {}, turn=turn)
+            self._across = None
 
     def _as_asked(self, selection: Selection, bronze_root: Root) -> Manifest:
         features, bars = self._given.feature_config(), self._given.bar_config()
@@ -243,6 +273,8 @@ class Reprocess:
         """What lies in the lake must come from the topics as they are now, or it would be there twice."""
         known = set(self._log.topics())
         for chain in chains(self.tree):
+            if chain == across.CHAIN:
+                continue
             gone = chain.topic not in known or self._log.topic_id(chain.topic) != chain.log_id
             if gone and newest(self.tree, chain) is not None:
                 raise StorageError(

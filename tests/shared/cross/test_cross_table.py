@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pytest
@@ -15,7 +16,9 @@ from fluxforge.errors import ConfigError
 from fluxforge.files import ChainId
 from fluxforge.lake import LakeWriter, lake_tree, scan
 from fluxforge.lake.role import sources
+from fluxforge.lake.scan import FOLDERS
 from fluxforge.settings import load
+from fluxforge.settings.maintenance import LakeTable
 
 CONFIG = CrossConfig()
 
@@ -39,6 +42,10 @@ def test_they_lie_by_asset_and_day(tmp_path: Path) -> None:
 def test_every_column_is_documented() -> None:
     for column in columns(CONFIG):
         assert column.formula and column.null
+
+
+def test_every_table_of_the_lake_can_be_kept_for_days_of_its_own() -> None:
+    assert set(get_args(LakeTable)) == set(FOLDERS)
 
 
 def test_its_source_carries_the_configuration() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import zstandard
 
 from cross_market import MARKETS, PARTITIONS
 from feature_engine import cross
@@ -394,6 +395,8 @@ class TestFiles:
         found = made(tmp_path)
         assert found[: len(stored)] == stored and len(found) > len(stored)
         assert {row["symbol"] for row in found} == {"BTC/USD"}
+        (state,) = (tmp_path / "processed" / across.FOLDER).iterdir()
+        assert b"SOL/USDT" not in zstandard.decompress(state.read_bytes()), "too old to count, it is not remembered"
         assert run(tmp_path) == etl.Result()
 
 
@@ -430,17 +433,26 @@ def test_what_must_not_mix_is_refused(data: Path, tmp_path: Path) -> None:
         run(data, tmp_path, CrossConfig(horizons=(2,)))
 
 
-def test_memory_of_the_reader_is_bounded(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much there is, only what is read at once waits."""
-    monkeypatch.setattr(row_order, "AT_ONCE", 40)
-    tree = lake_tree(whole)
-    columns = ("timestamp", "capture_ts", *CONFIG.columns)
+def pieces(root: Path) -> list[row_order.Piece]:
+    """All feature rows of the lake as they are read."""
+    tree, columns = lake_tree(root), ("timestamp", "capture_ts", *CONFIG.columns)
     chains = [ChainId("cluster", "market.raw.hf", p) for p in range(PARTITIONS)]
     parts = [
         row_order.Partition([row_order.Stored(tree, chain, i, columns, row_order.Place())], 0)
         for i, chain in enumerate(chains)
     ]
-    sizes = [len(piece.at) for piece in row_order.in_order([(part, None) for part in parts])]
+    return list(row_order.in_order([(part, None) for part in parts]))
+
+
+def test_the_reader_holds_no_more_than_it_reads_at_once(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_order, "AT_ONCE", 40)
+    sizes = [len(piece.at) for piece in pieces(whole)]
     assert sum(sizes) == features(whole).num_rows
     assert max(sizes) < 8 * 40 * PARTITIONS
     assert np.median(sizes) < 4 * 40
+
+
+def test_the_reader_gives_each_row_once_wherever_it_parts_them(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_order, "AT_ONCE", 4)
+    found = [tuple(row.values()) for piece in pieces(whole) for row in piece.rows.to_pylist()]
+    assert len(found) == len(set(found)) == features(whole).num_rows

@@ -86,10 +86,12 @@ class Across:
                 f"{config.hash()}",
                 hint="take a fresh --output for another configuration, or set cross.enabled: false",
             )
+        self._resumes = road == "etl"
+        """Offsets of live chains are not those of the events: there each run begins at the beginning."""
 
     def run(
         self,
-        until: Mapping[int, int],
+        until: Mapping[int, int] | None,
         captured: Mapping[ChainId, int],
         *,
         verify: bool = False,
@@ -97,13 +99,14 @@ class Across:
     ) -> int:
         """Store the rows of the steps that the lake's feature rows close; how many are new.
 
-        until     partition → up to when its events are in the lake, by capture, ns
+        until     partition → up to when its events are in the lake, by capture, ns; None: no more will ever come
         captured  chain of the lake → nothing in it was captured before, ns
         verify    begin at the beginning and hold what is stored against what is made
         turn      called now and then
 
         Raises StorageError where rows come out otherwise than they are stored.
         """
+        self._last = newest(self._lake, CHAIN)
         known = {chain: last for chain in chains(self._lake) if (last := newest(self._lake, chain)) is not None}
         wanted = {"table": "hf", "road": self._road}
         found = [chain for chain, last in known.items() if wanted.items() <= last.meta.items()]
@@ -142,7 +145,7 @@ class Across:
         self,
         found: Sequence[ChainId],
         state: State,
-        until: Mapping[int, int],
+        until: Mapping[int, int] | None,
         captured: Mapping[ChainId, int],
     ) -> list[tuple[Partition, int | None]]:
         """As of `in_order`. A partition without rows for long is taken to have had none until `patience` ago."""
@@ -151,8 +154,12 @@ class Across:
             Stored(self._lake, chain, i, columns, state.places.get(chain.folder, Place()), captured.get(chain, 0))
             for i, chain in enumerate(found)
         ]
-        patience, latest = round(self._config.patience * NS), max(until.values(), default=0)
-        none_before = {each: last - patience for each, last in until.items() if last + ENDED >= latest}
+        patience = round(self._config.patience * NS)
+        if until is None:
+            none_before = self._ends(found, patience)
+        else:
+            latest = max(until.values(), default=0)
+            none_before = {each: last - patience for each, last in until.items() if last + ENDED >= latest}
         numbers = {*(one.partition for one in stored), *none_before}
         return [
             (
@@ -162,16 +169,24 @@ class Across:
             for each in sorted(numbers)
         ]
 
+    def _ends(self, found: Sequence[ChainId], patience: int) -> dict[int, int]:
+        """Partition → the time of its last row; as in the kernel, none that is behind the newest by more."""
+        ends: dict[int, int] = {}
+        for chain in found:
+            times = [record.last_ts for record in records(self._lake, chain) if record.last_ts is not None]
+            ends[chain.partition] = max([ends.get(chain.partition, 0), *times])
+        return {each: last for each, last in ends.items() if max(ends.values()) - last <= patience}
+
     def _commit(self, writer: LakeWriter, making: _Making) -> int:
         """The rows that wait, and before them what goes on behind them."""
         if not writer.rows:
             return 0
-        end = making.watermark + 1
-        packed = zstandard.compress(msgspec.msgpack.encode(making.state(end)), 1)
-        name = f"{_stem(end)}{hashlib.sha256(packed).hexdigest()[:16]}.state"
-        storage = self._lake.storage
-        with suppress(FileExistsError):  # made by a run that was cut off: the name tells the content
-            storage.create(f"{FOLDER}/{name}", packed)
+        end, storage, name = making.watermark + 1, self._lake.storage, ""
+        if self._resumes:
+            packed = zstandard.compress(msgspec.msgpack.encode(making.state(end)), 1)
+            name = f"{_stem(end)}{hashlib.sha256(packed).hexdigest()[:16]}.state"
+            with suppress(FileExistsError):  # made by a run that was cut off: the name tells the content
+                storage.create(f"{FOLDER}/{name}", packed)
         hashed = row_hash(writer.waiting().select(self._table.schema.names))
         record = writer.commit(end, {"row_hash": str(hashed)})
         storage.remove([f"{FOLDER}/{other}" for other in storage.names(FOLDER) if other != name])
@@ -179,7 +194,7 @@ class Across:
 
     def _load(self, ends: Mapping[str, int]) -> State:
         """What was kept at the end of what is stored; the beginning where nothing is, or it does not fit the lake."""
-        if self._last is None:
+        if self._last is None or not self._resumes:
             return State(self._config.hash())
         due = self._config.hash(), self._last.next_offset
         for name in self._lake.storage.names(FOLDER, _stem(due[1])):

@@ -14,9 +14,9 @@ Asset = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
 
 
 class Cross(Section):
-    """What is computed across markets; see docs/FEATURES.md. The role needs a Kafka broker, `fluxforge etl` does not.
+    """What is computed across markets; see docs/FEATURES.md. The role needs a Kafka broker, batch runs do not.
 
-    enabled          whether the lake role and `fluxforge etl` store it, and `fluxforge up` runs the role
+    enabled          whether the lake role, `fluxforge etl` and `reprocess` store it, and `fluxforge up` runs the role
     interval         s between rows of an asset
     horizons         of returns and flows, s, ascending; multiples of the interval, and among the features' horizons
     references       base assets whose returns stand in every row

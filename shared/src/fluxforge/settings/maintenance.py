@@ -10,7 +10,7 @@ from fluxforge.settings.section import Section
 
 Days = Annotated[float, Field(gt=0)]
 LakeTable = Literal[
-    "hf", "bars", "trades", "ticker", "events_ticker", "events_trades", "events_orderbook", "events_control"
+    "hf", "cross", "bars", "trades", "ticker", "events_ticker", "events_trades", "events_orderbook", "events_control"
 ]
 
 
