@@ -26,7 +26,7 @@ from fluxforge.cross.table import table
 from fluxforge.errors import ConfigError, StorageError
 from fluxforge.etl import Window, across, row_order
 from fluxforge.events import Kind
-from fluxforge.files import STEPS, Chain, ChainId
+from fluxforge.files import STEPS, Chain, ChainId, commits
 from fluxforge.files.compact import compact
 from fluxforge.files.runs import Options
 from fluxforge.kernels.config import BarConfig, FeatureConfig
@@ -237,6 +237,22 @@ def test_compacted_feature_rows_give_the_same(
     assert compact(lake_tree(tmp_path), LAYOUT, Options(grace_s=0.0)).records_before > 0
     run(data, tmp_path)
     assert made(tmp_path) == made(whole)
+
+
+def test_compacted_themselves_they_go_on(
+    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(across, "COMMIT_BYTES", 1)
+    monkeypatch.setattr(across, "TURN", 100)
+    for day in DAYS:
+        run(data, tmp_path, window=Window.of_days(day, day))
+        before = len(list(commits(lake_tree(tmp_path), across.CHAIN)))
+        compact(lake_tree(tmp_path), LAYOUT, Options(grace_s=0.0))
+        assert len(list(commits(lake_tree(tmp_path), across.CHAIN))) < before
+    assert made(tmp_path) == made(whole)
+    assert not validate(tmp_path, "lake").problems
+    run(data, tmp_path, verify=True)
+    assert run(data, tmp_path) == etl.Result()
 
 
 class Cut(BaseException):
