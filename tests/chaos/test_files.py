@@ -75,6 +75,7 @@ class Siege:
         self._rng = random.Random(f"{SEED} {role} {place.store}")
         self._made = events() if role == "bronze" else ticker_rows()
         self._workers: list[subprocess.Popen[str]] = []
+        self._working: list[subprocess.Popen[str]] = []
 
     def inflict(self, kind: str) -> None:
         """One fault; afterwards one sound worker at most is left."""
@@ -164,11 +165,11 @@ class Siege:
         """A worker that holds all partitions."""
         while True:
             self._workers = [each for each in self._workers if not self._gone(each)]
-            if self._workers:
-                return self._workers[0]
-            worker = self._start()
+            worker = self._workers[0] if self._workers else self._start()
             assert worker.stdout is not None
-            if worker.stdout.readline() == "working\n":
+            if worker not in self._working and worker.stdout.readline() == "working\n":
+                self._working.append(worker)
+            if worker in self._working:
                 return worker
 
     def _leave_one(self, how_many: int) -> None:

@@ -126,8 +126,9 @@ async def test_a_book_that_drifted_is_found_by_the_audit_at_its_very_update(tmp_
         await run.until(lambda: run.stats.of(metrics.AUDITS) >= 4)
         assert run.stats.of(metrics.DRIFTED) == 0, "a true book is never held to be wrong"
         follower = run.collector.sessions[0].followers["BTC/USDT"]
-        follower.sync.book.bids[max(follower.sync.book.bids)] += 1.0
-        await run.until(lambda: run.resets("mismatch") == 1 and not follower.wants_snapshot)
+        best, second = sorted(follower.sync.book.bids, reverse=True)[:2]
+        follower.sync.book.bids[(best + second) / 2] = 1.0  # no update is ever of this level
+        await run.until(lambda: run.resets("mismatch") >= 1 and not follower.wants_snapshot)
     events = read_all(run.log)[BTC]
     assert [event.reason for event in events if isinstance(event, Reset)].count("mismatch") == 1
     run.log.close()

@@ -232,16 +232,19 @@ def settings_of(url: str, topics: Topics, **more: str) -> Settings:
     return load(None, environ=environ)
 
 
-def test_rows_that_left_the_log_unread_are_an_error(kafka_url: str, topics: Topics, tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", [0, 1])
+def test_rows_that_left_the_log_unread_are_an_error(kafka_url: str, topics: Topics, tmp_path: Path, begun: int) -> None:
+    """Be something read of their partition before, or only of another."""
     import confluent_kafka as ck
     from confluent_kafka.admin import AdminClient
 
     log = open_log(kafka_url)
     log.create(topics.specs(PARTITIONS, raw_retention_ms=-1))
-    publish(log, topics, market(10))
+    publish(log, topics, [part if partition == begun else [] for partition, part in enumerate(market(10))])
     with running(kafka_url, topics, tmp_path / "state", tmp_path):
         deadline = time.monotonic() + 60
-        while not log.group_offsets(f"{topics.prefix}.cross", topics.features) and time.monotonic() < deadline:
+        while set(log.group_offsets(f"{topics.prefix}.cross", topics.features)) != {begun}:
+            assert time.monotonic() < deadline
             time.sleep(0.1)
     publish(log, topics, market(10))
     end = log.bounds(TopicPartition(topics.features, 0)).next

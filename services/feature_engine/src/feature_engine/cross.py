@@ -22,7 +22,7 @@ from fluxforge.cross.kernel import CrossKernel, Reading
 from fluxforge.cross.row import Row
 from fluxforge.cross.table import check_columns
 from fluxforge.errors import OffsetOutOfRange
-from fluxforge.log import TopicPartition
+from fluxforge.log import Log, TopicPartition
 from fluxforge.quix import RowDeserializer, RowSerializer
 from fluxforge.quix.watch import Watch
 from fluxforge.service import Stop, open_log
@@ -58,10 +58,7 @@ def serve(settings: Settings, stop: Stop) -> None:
     try:
         log.create(settings.topic_specs())
         for topic in _topics(settings)[:2]:
-            for partition, offset in log.group_offsets(f"{settings.broker.prefix}.{ROLE}", topic).items():
-                bounds = log.bounds(TopicPartition(topic, partition))
-                if offset < bounds.first:
-                    raise OffsetOutOfRange(topic, partition, offset, *bounds)
+            _check_offsets(log, f"{settings.broker.prefix}.{ROLE}", topic)
     finally:
         log.close()
     with _state(settings) as state:
@@ -132,6 +129,15 @@ class _Memory:
 def _topics(settings: Settings) -> tuple[str, str, str]:
     names = settings.topic_names()
     return names.features, names.features_merged, names.features_cross
+
+
+def _check_offsets(log: Log, group: str, topic: str) -> None:
+    """Raises OffsetOutOfRange where unread rows have left the log; a group that has read nothing has lost nothing."""
+    offsets = log.group_offsets(group, topic)
+    for partition in range(log.partitions(topic)) if offsets else ():
+        offset, bounds = offsets.get(partition, 0), log.bounds(TopicPartition(topic, partition))
+        if offset < bounds.first:
+            raise OffsetOutOfRange(topic, partition, offset, *bounds)
 
 
 def _columns(settings: Settings) -> tuple[str, ...]:
