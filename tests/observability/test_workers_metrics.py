@@ -48,7 +48,7 @@ class Ends:
     def __init__(self, ends: dict[TopicPartition, int]) -> None:
         self.there: dict[TopicPartition, int] | None = ends
 
-    def ends(self, tps: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    def ends(self, tps: Mapping[TopicPartition, int], *, within: float) -> dict[TopicPartition, int]:
         if self.there is None:
             raise LogUnavailable("away")
         return {tp: self.there[tp] for tp in tps}

@@ -11,6 +11,8 @@ from fluxforge.log import Batch, Log, TopicPartition
 
 INTERVAL_S = 2.0
 """The log is asked for its ends this often."""
+ASK_S = 0.5
+"""Work waits no longer for the answer."""
 
 
 class Lag:
@@ -47,7 +49,7 @@ class Lag:
             self._forget(tp)
         metrics.ASSIGNED.labels(self._role).set(len(positions))
         try:
-            ends = self._log.ends(positions)
+            ends = self._log.ends(positions, within=ASK_S)
         except LogError:
             return None  # whoever polls it says so
         lags = {tp: max(0, ends[tp] - position) for tp, position in positions.items()}

@@ -16,12 +16,14 @@ class Program:
 
     reads    topics it must have read to their end before it may stop
     environ  variables on top of the supervisor's own
+    settle   s for which nothing may be left there: what it has read of one topic it may still publish to another
     """
 
     name: str
     command: tuple[str, ...]
     reads: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
+    settle: float = 0.0
 
 
 def collectors(settings: Settings, sources: tuple[str, ...], config: Path | None) -> list[Program]:
@@ -58,7 +60,8 @@ def across(settings: Settings, config: Path | None) -> list[Program]:
         return []
     names = settings.topic_names()
     command = ("feature_engine", "--role", "cross", *_config(config))
-    return [Program("feature cross", command, (names.features, names.features_merged))]
+    settle = 4 * settings.cross.commit_interval
+    return [Program("feature cross", command, (names.features, names.features_merged), settle=settle)]
 
 
 def lakes(topics: Topics, config: Path | None) -> list[Program]:

@@ -145,11 +145,16 @@ class Run:
 
     def drain(self, names: Iterable[str]) -> list[str]:
         """Wait until programs have read their topics to the end; returns those that did not in time."""
-        waiting = list(names)
+        waiting, done_at = list(names), dict[str, float]()
         deadline = self._clock.monotonic() + DRAIN_S
-        while waiting and self._clock.monotonic() < deadline:
+        while waiting and (now := self._clock.monotonic()) < deadline:
             self.step("draining")
-            waiting = [name for name in waiting if self._is_behind(name)]
+            for name in waiting:
+                if self._is_behind(name):
+                    done_at.pop(name, None)
+                else:
+                    done_at.setdefault(name, now)
+            waiting = [n for n in waiting if n not in done_at or now - done_at[n] < self._programs[n].settle]
             time.sleep(STEP_S)
         return waiting
 

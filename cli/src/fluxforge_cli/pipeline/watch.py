@@ -18,6 +18,8 @@ from fluxforge.log import Batch, Log, Reader, Record, TopicPartition
 from fluxforge.topics import Topics
 
 LATENCIES = 20_000
+ASK_S = 2.0
+"""The view waits no longer for a partition that has no leader."""
 _KINDS = {str(int(kind)).encode(): kind for kind in Kind}
 
 
@@ -114,9 +116,9 @@ class Watch:
             pass
 
     def ends(self, topics: Sequence[str]) -> dict[TopicPartition, int]:
-        """Next offset of every partition that holds anything."""
+        """Next offset of every partition that holds anything. Raises LogUnavailable."""
         tps = [TopicPartition(topic, p) for topic in topics for p in range(self._log.partitions(topic))]
-        bounds = {tp: self._log.bounds(tp) for tp in tps}
+        bounds = {tp: self._log.bounds(tp, within=ASK_S) for tp in tps}
         return {tp: b.next for tp, b in bounds.items() if b.next > b.first}
 
     def close(self) -> None:

@@ -21,6 +21,10 @@ from typing import NamedTuple, Protocol
 
 from fluxforge.topics import TopicSpec
 
+MOVE_SECONDS = 30.0
+"""How long a cluster may take to give a partition another leader: it notices a death after 9 s by default
+(`broker.session.timeout.ms`)."""
+
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -250,10 +254,11 @@ class Log(Protocol):
     def partitions(self, topic: str) -> int:
         """Raises UnknownTopic."""
 
-    def bounds(self, tp: TopicPartition) -> Bounds: ...
+    def bounds(self, tp: TopicPartition, *, within: float = MOVE_SECONDS) -> Bounds:
+        """Raises LogUnavailable where they are not told within so many seconds."""
 
-    def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where each partition ends for its readers, all asked at once."""
+    def ends(self, tps: Iterable[TopicPartition], *, within: float = MOVE_SECONDS) -> dict[TopicPartition, int]:
+        """Where each partition ends for its readers, all asked at once; raises as `bounds`."""
 
     def offset_at(self, tp: TopicPartition, timestamp: int) -> int:
         """The first offset whose timestamp (ms) is ≥ `timestamp`; the end where there is none."""

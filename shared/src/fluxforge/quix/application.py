@@ -12,6 +12,7 @@ from quixstreams.exceptions import QuixException
 from quixstreams.kafka import ConnectionConfig
 
 from fluxforge.errors import ConfigError, LogError
+from fluxforge.log.kafka.client import IDLE_MS, SESSION_MS, TRANSACTION_MS
 from fluxforge.quix.watch import Watch
 from fluxforge.service import Stop
 from fluxforge.settings import Settings
@@ -55,7 +56,7 @@ def application(
             **extra,
             "client.id": settings.processor.member,
             "isolation.level": "read_committed",
-            "session.timeout.ms": 6000,
+            "session.timeout.ms": SESSION_MS,
             "heartbeat.interval.ms": 500,
             "fetch.queue.backoff.ms": 20,
             "fetch.message.max.bytes": 64 * 1024,  # small turns: no partition is read far ahead of another
@@ -66,7 +67,8 @@ def application(
         producer_extra_config={
             **extra,
             "transactional.id": f"{name}.{settings.processor.member}",
-            "transaction.timeout.ms": 10_000,
+            "transaction.timeout.ms": TRANSACTION_MS,
+            "connections.max.idle.ms": IDLE_MS,
             "acks": "all",
             "compression.type": "zstd",
             "partitioner": "murmur2_random",

@@ -10,7 +10,7 @@ from fluxforge.log.kafka.client import Cluster
 from fluxforge.log.kafka.consumer import KafkaConsumer
 from fluxforge.log.kafka.reader import KafkaReader
 from fluxforge.log.kafka.transactor import KafkaTransactor
-from fluxforge.log.protocol import Bounds, Listener, TopicPartition
+from fluxforge.log.protocol import MOVE_SECONDS, Bounds, Listener, TopicPartition
 from fluxforge.topics import TopicSpec
 
 __all__ = ["KafkaLog"]
@@ -48,13 +48,13 @@ class KafkaLog:
         """Raises UnknownTopic."""
         return self._admin.partitions(topic)
 
-    def bounds(self, tp: TopicPartition) -> Bounds:
+    def bounds(self, tp: TopicPartition, *, within: float = MOVE_SECONDS) -> Bounds:
         """What a read_committed reader can read."""
-        return self._admin.bounds(tp)
+        return self._admin.bounds(tp, within)
 
-    def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    def ends(self, tps: Iterable[TopicPartition], *, within: float = MOVE_SECONDS) -> dict[TopicPartition, int]:
         """Where each partition ends for a read_committed reader, all asked at once."""
-        return self._admin.ends(tps)
+        return self._admin.ends(tps, within)
 
     def offset_at(self, tp: TopicPartition, timestamp: int) -> int:
         """The first offset whose timestamp (ms) is ≥ `timestamp`; the end where there is none."""

@@ -18,10 +18,12 @@ from confluent_kafka.cimpl import NewTopic
 
 from fluxforge.errors import FluxForgeError, LogUnavailable, OffsetOutOfRange, UnknownTopic
 from fluxforge.log.kafka.client import ANSWER_SECONDS, SETTLE_SECONDS, UNSETTLED, Cluster, library_log
-from fluxforge.log.protocol import Bounds, TopicPartition
+from fluxforge.log.protocol import MOVE_SECONDS, Bounds, TopicPartition
 from fluxforge.topics import TopicSpec
 
 CREATE_SECONDS = 30.0
+FIRST_SECONDS = 1.0
+"""How long a partition's leader may take at first: librdkafka asks one that has died until the time is over."""
 
 _offsets: Any = OffsetSpec
 _ALWAYS = str(2**63 - 1)
@@ -33,6 +35,7 @@ _MOVING = frozenset(
         KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError._TIMED_OUT,
         KafkaError._NOENT,  # librdkafka, where none of the partitions asked for has a leader yet
     }
 )
@@ -111,13 +114,13 @@ class Admin:
             raise self._cluster.error("listing topics", error) from error
         return sorted(name for name in known if not name.startswith("__"))
 
-    def bounds(self, tp: TopicPartition) -> Bounds:
+    def bounds(self, tp: TopicPartition, within: float = MOVE_SECONDS) -> Bounds:
         """What a read_committed reader can read: an open transaction ends it."""
-        return Bounds(self._offset(tp, _offsets.earliest()), self._offset(tp, _offsets.latest()))
+        return Bounds(self._offset(tp, _offsets.earliest(), within), self._offset(tp, _offsets.latest(), within))
 
-    def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    def ends(self, tps: Iterable[TopicPartition], within: float) -> dict[TopicPartition, int]:
         """Where each ends for a read_committed reader, in one request to each leader."""
-        return self._offsets(list(tps), _offsets.latest())
+        return self._offsets(list(tps), _offsets.latest(), within)
 
     def offset_at(self, tp: TopicPartition, timestamp: int) -> int:
         offset = self._offset(tp, _offsets.for_timestamp(timestamp))
@@ -153,20 +156,23 @@ class Admin:
         described = self._client.describe_consumer_groups([group], request_timeout=ANSWER_SECONDS)
         return {member.client_id for member in self._result(f"group {group}", described[group]).members}
 
-    def _offset(self, tp: TopicPartition, spec: OffsetSpec) -> int:
-        return self._offsets([tp], spec)[tp]
+    def _offset(self, tp: TopicPartition, spec: OffsetSpec, within: float = MOVE_SECONDS) -> int:
+        return self._offsets([tp], spec, within)[tp]
 
-    def _offsets(self, tps: Sequence[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+    def _offsets(
+        self, tps: Sequence[TopicPartition], spec: OffsetSpec, within: float = MOVE_SECONDS
+    ) -> dict[TopicPartition, int]:
         left = dict.fromkeys(tps)
         for tp in left:
             self.check(tp)
         found: dict[TopicPartition, int] = {}
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + within
+        patience = min(FIRST_SECONDS, within)
         while left:
             futures = self._client.list_offsets(
                 {ck.TopicPartition(*tp): spec for tp in left},
                 isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=ANSWER_SECONDS,
+                request_timeout=patience,
             )
             for asked, future in futures.items():
                 tp = TopicPartition(asked.topic, asked.partition)
@@ -183,7 +189,8 @@ class Admin:
             if left:
                 time.sleep(0.05)
                 for topic in {tp.topic for tp in left}:
-                    self._refresh(topic)
+                    self._refresh(topic, min(ANSWER_SECONDS, max(FIRST_SECONDS, deadline - time.monotonic())))
+                patience = min(2 * patience, ANSWER_SECONDS)
         return found
 
     def _outsider(self, group: str) -> Consumer:
@@ -193,10 +200,15 @@ class Admin:
                 self._outsiders[group] = Consumer(self._cluster.outsider(group), logger=library_log())
             return self._outsiders[group]
 
-    def _refresh(self, topic: str) -> None:
-        """Learn the leaders anew: librdkafka's admin client does not when a partition has moved."""
-        with suppress(KafkaException):
-            self._client.list_topics(topic, timeout=ANSWER_SECONDS)
+    def _refresh(self, topic: str, timeout: float) -> None:
+        """Learn the leaders anew: librdkafka's admin client does not when a partition has moved.
+
+        Raises LogUnavailable where no broker at all answers.
+        """
+        try:
+            self._client.list_topics(topic, timeout=timeout)
+        except KafkaException as error:
+            raise self._cluster.error(f"leaders of {topic}", error) from error
 
     def _describe(self, topics: Iterable[str]) -> dict[str, Any]:
         futures = self._client.describe_topics(ck.TopicCollection(list(topics)), request_timeout=ANSWER_SECONDS)

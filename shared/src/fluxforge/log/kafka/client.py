@@ -18,6 +18,10 @@ SETTLE_SECONDS = TRANSACTION_MS / 1000 + 20.0
 (`transaction.abort.timed.out.transaction.cleanup.interval.ms`)."""
 SESSION_MS = 6_000
 """The shortest session brokers allow by default: a dead member's partitions are free after it."""
+IDLE_MS = 10_000
+"""An idle connection of a transactional producer is closed after it. librdkafka sends a transaction's offsets to the
+group's coordinator, and where that broker has died waits for any connection to change before it asks for another
+(confluentinc/librdkafka#5511, #5456: its time-out is not looked at): this is the change."""
 MESSAGE_BYTES = 16 * 1024 * 1024
 
 _LIBRARY_LOG = logging.getLogger("fluxforge.log.kafka.librdkafka")
@@ -76,6 +80,7 @@ class Cluster:
             **_PRODUCER,
             "transactional.id": transactional_id,
             "transaction.timeout.ms": TRANSACTION_MS,
+            "connections.max.idle.ms": IDLE_MS,
             "compression.level": 1,  # rows are many and small: a higher one costs more than it saves
             "message.timeout.ms": TRANSACTION_MS,
             "retry.backoff.ms": 20,  # the first record waits so long again and again for the last commit to settle

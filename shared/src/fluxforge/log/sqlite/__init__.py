@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fluxforge.clock import Clock, SystemClock
-from fluxforge.log.protocol import Bounds, Listener, TopicPartition
+from fluxforge.log.protocol import MOVE_SECONDS, Bounds, Listener, TopicPartition
 from fluxforge.log.sqlite import topics as topic_rows
 from fluxforge.log.sqlite.appender import LINGER_SECONDS, SqliteAppender
 from fluxforge.log.sqlite.consumer import SESSION_SECONDS, SqliteConsumer
@@ -71,13 +71,13 @@ class SqliteLog:
         """Raises UnknownTopic."""
         return len(self._topics[topic].parts)
 
-    def bounds(self, tp: TopicPartition) -> Bounds:
+    def bounds(self, tp: TopicPartition, *, within: float = MOVE_SECONDS) -> Bounds:
         part = self._topics.part(tp)
         with self._lock, self._store.reading() as db:
             return Bounds(*db.execute("SELECT first, next FROM part WHERE id=?", (part,)).fetchone())
 
-    def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where each partition ends, all asked at once."""
+    def ends(self, tps: Iterable[TopicPartition], *, within: float = MOVE_SECONDS) -> dict[TopicPartition, int]:
+        """Where each partition ends, all asked at once; told at once."""
         of_part = {self._topics.part(tp): tp for tp in tps}
         marks = ",".join("?" * len(of_part))
         with self._lock, self._store.reading() as db:
