@@ -90,7 +90,7 @@ def test_a_demo_whose_services_are_killed_still_counts_every_event_once(
     assert lake.scan(data, "hf").count_rows() == summary["feature_rows"] > 0
     assert lake.scan(data, "bars").count_rows() == summary["bars"] > 0
     sources = {path.name for path in (data / "processed").iterdir() if not path.name.startswith("_")}
-    assert sources == {"binance", "ccxt"}
+    assert sources == {"binance", "ccxt", "cross"}
     assert "bronze sink died (exit code -9) and is restarted" in said
     assert "feature engine died (exit code -9) and is restarted" in said
     assert load(data / "config.yaml", environ={}).collector.id == "demo"

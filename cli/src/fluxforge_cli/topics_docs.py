@@ -227,7 +227,9 @@ rebuilt (−1: it is inside), and the key's record, zstd. `floor`, written in ea
 holds events that some snapshot has not seen. Snapshots of another configuration or log are passed over, and the log
 is read again.
 
-The cross role's state is in a changelog topic that quixstreams makes and names, beginning with `changelog__`.
+The cross role's state is, on Kafka, in a changelog topic that quixstreams makes and names, beginning with
+`changelog__`. On the embedded log it is in `{cross_state}`, compacted, one partition: keys begin with the id of
+`{features}`; `read` holds the next offset of each partition, the others what the kernel remembers.
 
 ## Topics of a replay
 
@@ -248,6 +250,7 @@ def lines() -> Iterator[str]:
     words = {name: getattr(names, name) for name in TRAFFIC} | {
         "merged": names.features_merged,
         "cross": names.features_cross,
+        "cross_state": names.cross_state,
         "prefix": names.prefix,
         "version": codec.VERSION,
         "reasons": ", ".join(f"`{reason}`" for reason in REASONS[1:]),

@@ -125,7 +125,7 @@ def _across(config: CrossConfig) -> Iterator[str]:
     yield f"## Rows across markets (every {config.interval:g} s by default)"
     yield ""
     alike = ", ".join(config.alike)
-    yield "Computed from feature rows alone: live by `feature-engine --role cross`, on Kafka, into the topic"
+    yield "Computed from feature rows alone: live by `feature-engine --role cross` into the topic"
     yield "`market.features.cross` (key: base asset) and the lake's table `cross`; in batch by `fluxforge etl`, into"
     yield "the same table, with the same bits where no live row came late. Markets of the same thing meet"
     yield f"under one name: quote currencies {alike} count as one, so `BTC/USDT` and `BTC/USD` are"

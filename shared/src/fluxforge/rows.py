@@ -257,6 +257,21 @@ def _row_type(names: tuple[str, ...]) -> type[msgspec.Struct]:
     return msgspec.defstruct("Row", ["exchange", "symbol", "source", *names], gc=False)
 
 
+def decode_columns(value: bytes, columns: tuple[str, ...]) -> dict[str, Any]:
+    """Some columns of a row, the others passed over. Raises CodecError, where one is missing too."""
+    kind = _chosen(columns)
+    try:
+        found = (msgspec.json if value[:1] == b"{" else msgspec.msgpack).decode(value, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CodecError(f"{len(value)} bytes are no row: {error}") from error
+    return msgspec.structs.asdict(found)
+
+
+@cache
+def _chosen(columns: tuple[str, ...]) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Chosen", [(name, Any) for name in columns], gc=False)
+
+
 def decode(value: bytes) -> dict[str, Any]:
     """A row from either encoding. Raises CodecError."""
     try:

@@ -57,6 +57,11 @@ class Topics:
         return f"{self.prefix}.features.cross"
 
     @property
+    def cross_state(self) -> str:
+        """The cross role's memory on the embedded log, which makes it there; on Kafka quixstreams names its own."""
+        return f"{self.prefix}.features.cross.state"
+
+    @property
     def bars(self) -> str:
         return f"{self.prefix}.bars"
 

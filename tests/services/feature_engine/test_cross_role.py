@@ -18,6 +18,7 @@ import pytest
 
 from cross_market import PARTITIONS, START, Row, row_of, streams
 from feature_engine import cross
+from feature_engine.cross_step import Step
 from fluxforge import rows
 from fluxforge.clock import NS
 from fluxforge.cross.config import CrossConfig
@@ -31,8 +32,6 @@ from read_topic import records, wait_for
 
 SECONDS = 120
 KILLS = int(os.environ.get("CROSS_KILLS", "2"))
-
-pytestmark = pytest.mark.kafka
 
 
 @contextmanager
@@ -97,33 +96,38 @@ def published(log: Log, topics: Topics) -> list[Row]:
 @pytest.mark.slow
 @pytest.mark.parametrize("state", ["lost", pytest.param("kept", marks=pytest.mark.long)])
 def test_killed_again_and_again_it_publishes_each_row_once(
-    kafka_url: str, topics: Topics, tmp_path: Path, state: str
+    log: Log, topics: Topics, tmp_path: Path, state: str
 ) -> None:
     rng, parts = Random(state), market(7)
     expected = expected_rows(parts)
-    log = open_log(kafka_url)
     log.create(topics.specs(PARTITIONS, raw_retention_ms=-1))
-    merged = TopicPartition(topics.features_merged, 0)
     done = 0
     for kill in range(KILLS):
         share = (kill + 1) / (KILLS + 1)
         publish(log, topics, [part[int(len(part) * done) : int(len(part) * share)] for part in parts])
-        done, end = share, log.bounds(merged).next
+        done, ends = share, progress(log, topics)
         folder = tmp_path / (state if state == "kept" else f"{state}-{kill}")
-        with running(kafka_url, topics, folder, tmp_path) as process:
+        with running(log.url, topics, folder, tmp_path) as process:
             deadline = time.monotonic() + 60
-            while log.bounds(merged).next == end and time.monotonic() < deadline:
+            while progress(log, topics) == ends and time.monotonic() < deadline:
                 assert process.poll() is None, (tmp_path / "cross.log").read_text()
                 time.sleep(0.02)
             time.sleep(rng.uniform(0, 0.6))
     publish(log, topics, [part[int(len(part) * done) :] for part in parts])
-    with running(kafka_url, topics, tmp_path / state, tmp_path):
+    with running(log.url, topics, tmp_path / state, tmp_path):
         wait_for(log, topics.features_cross, len(expected))
-    assert len(records(log, topics.features_merged)) == sum(map(len, parts))
+    if log.url.startswith("kafka:"):
+        assert len(records(log, topics.features_merged)) == sum(map(len, parts))
     assert published(log, topics) == expected
-    log.close()
 
 
+def progress(log: Log, topics: Topics) -> list[int]:
+    """It grows with each commit of the role."""
+    made = [topics.features_merged, topics.features_cross]
+    return [log.bounds(TopicPartition(name, p)).next for name in made for p in range(log.partitions(name))]
+
+
+@pytest.mark.kafka
 @pytest.mark.slow
 def test_members_that_come_and_go_share_the_work(kafka_url: str, topics: Topics, tmp_path: Path) -> None:
     rng, parts = Random(2), market(21)
@@ -146,15 +150,12 @@ def test_members_that_come_and_go_share_the_work(kafka_url: str, topics: Topics,
     log.close()
 
 
-def test_undisturbed_it_publishes_what_the_same_rows_give_at_rest(
-    kafka_url: str, topics: Topics, tmp_path: Path
-) -> None:
+def test_undisturbed_it_publishes_what_the_same_rows_give_at_rest(log: Log, topics: Topics, tmp_path: Path) -> None:
     parts = market(8)
     expected = expected_rows(parts)
-    log = open_log(kafka_url)
     log.create(topics.specs(PARTITIONS, raw_retention_ms=-1))
     publish(log, topics, parts)
-    with running(kafka_url, topics, tmp_path / "state", tmp_path, "0") as process:
+    with running(log.url, topics, tmp_path / "state", tmp_path, "0") as process:
         wait_for(log, topics.features_cross, len(expected))
         url = next(
             word.removesuffix("/metrics")
@@ -170,9 +171,9 @@ def test_undisturbed_it_publishes_what_the_same_rows_give_at_rest(
         while f'lag_records{{partition="0",role="cross",topic="{topics.features}"}} 0.0' not in metrics:
             assert time.monotonic() < deadline, metrics
             metrics = answer(f"{url}/metrics")
+        read = [topics.features, *([topics.features_merged] if log.url.startswith("kafka:") else [])]
         for line in (
-            f'fluxforge_consumed_total{{role="cross",topic="{topics.features}"}} {total}.0',
-            f'fluxforge_consumed_total{{role="cross",topic="{topics.features_merged}"}} {total}.0',
+            *(f'fluxforge_consumed_total{{role="cross",topic="{name}"}} {total}.0' for name in read),
             f'fluxforge_produced_total{{role="cross",topic="{topics.features_cross}"}} {len(expected)}.0',
             'fluxforge_late_total{role="cross"} 0.0',
             'fluxforge_dlq_total{reason="undecodable",role="cross"} 0.0',
@@ -183,12 +184,10 @@ def test_undisturbed_it_publishes_what_the_same_rows_give_at_rest(
     assert published(log, topics) == expected
     (header, *_) = records(log, topics.features_cross)[0].headers
     assert header == ("config", CrossConfig().hash().encode())
-    log.close()
 
 
-def test_what_is_no_row_is_counted_and_passed_over(kafka_url: str, topics: Topics, tmp_path: Path) -> None:
+def test_what_is_no_row_is_counted_and_passed_over(log: Log, topics: Topics, tmp_path: Path) -> None:
     parts = market(9)
-    log = open_log(kafka_url)
     log.create(topics.specs(PARTITIONS, raw_retention_ms=-1))
     appender = log.appender()
     incomplete = {**parts[0][0], "best_bid": None}
@@ -197,13 +196,12 @@ def test_what_is_no_row_is_counted_and_passed_over(kafka_url: str, topics: Topic
     appender.close()
     publish(log, topics, parts)
     expected = expected_rows(parts)
-    with running(kafka_url, topics, tmp_path / "state", tmp_path):
+    with running(log.url, topics, tmp_path / "state", tmp_path):
         wait_for(log, topics.features_cross, len(expected))
     assert published(log, topics) == expected
     told = (tmp_path / "cross.log").read_text()
     assert told.count("bytes are no row") == 3
     assert told.count("is left out") == 1
-    log.close()
 
 
 class State:
@@ -221,7 +219,7 @@ class State:
 
 def test_what_another_configuration_has_left_is_not_used() -> None:
     touches = [row | {"reading": [[], []]} for part in market(11) for row in part if row["source_partition"] == 0]
-    wide, narrow = (cross.Step(CrossConfig(horizons=horizons), 1, "t") for horizons in ((1, 5, 30), (1, 5)))
+    wide, narrow = (Step(CrossConfig(horizons=horizons), 1, "t") for horizons in ((1, 5, 30), (1, 5)))
     used, fresh = State(), State()
     assert [row for touch in touches[:50] for row in wide(touch, used)]
     assert [narrow(touch, used) for touch in touches[50:]] == [narrow(touch, fresh) for touch in touches[50:]]
@@ -232,6 +230,7 @@ def settings_of(url: str, topics: Topics, **more: str) -> Settings:
     return load(None, environ=environ)
 
 
+@pytest.mark.kafka
 @pytest.mark.parametrize("begun", [0, 1])
 def test_rows_that_left_the_log_unread_are_an_error(kafka_url: str, topics: Topics, tmp_path: Path, begun: int) -> None:
     """Be something read of their partition before, or only of another."""
@@ -268,12 +267,6 @@ def test_feature_rows_that_lack_a_column_are_a_wrong_configuration(
 ) -> None:
     with pytest.raises(ConfigError, match=missing):
         list(cross.check(settings_of("kafka://127.0.0.1:1", topics, **{setting: value})))
-
-
-def test_the_embedded_log_is_refused_with_what_to_do(tmp_path: Path, topics: Topics) -> None:
-    settings = settings_of(f"sqlite:///{tmp_path / 'log.db'}", topics)
-    with pytest.raises(ConfigError, match="needs a Kafka broker"):
-        cross.serve(settings, Stop())
 
 
 def answer(url: str) -> str:

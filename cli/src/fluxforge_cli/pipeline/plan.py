@@ -55,11 +55,13 @@ def consumers(topics: Topics, config: Path | None) -> list[Program]:
 
 
 def across(settings: Settings, config: Path | None) -> list[Program]:
-    """What reads feature rows and publishes others: on Kafka alone."""
-    if not settings.cross.enabled or not settings.broker.url.startswith("kafka://"):
+    """What reads feature rows and publishes others."""
+    if not settings.cross.enabled:
         return []
     names = settings.topic_names()
     command = ("feature_engine", "--role", "cross", *_config(config))
+    if settings.broker.embedded:
+        return [Program("feature cross", command, (names.features,))]
     settle = 4 * settings.cross.commit_interval
     return [Program("feature cross", command, (names.features, names.features_merged), settle=settle)]
 

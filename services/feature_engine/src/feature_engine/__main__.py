@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from feature_engine import cross
 from feature_engine.processor import ROLE, FeatureProcessor
 from fluxforge import service
 from fluxforge.lake import role as lake
@@ -24,27 +25,13 @@ def serve(settings: Settings, stop: Stop) -> None:
     processor.serve(settings, stop, _processor(settings), ROLE)
 
 
-def cross_check(settings: Settings) -> Iterable[str]:
-    """As `feature_engine.cross.check`."""
-    from feature_engine import cross  # noqa: PLC0415  the other roles do without quixstreams
-
-    return cross.check(settings)
-
-
-def cross_serve(settings: Settings, stop: Stop) -> None:
-    """As `feature_engine.cross.serve`."""
-    from feature_engine import cross  # noqa: PLC0415
-
-    cross.serve(settings, stop)
-
-
 def _processor(settings: Settings) -> FeatureProcessor:
     return FeatureProcessor(settings.feature_config(), settings.topic_names())
 
 
 ROLES = {
     "engine": Role(check, serve, "raw topic to feature rows", group=True),
-    "cross": Role(cross_check, cross_serve, "feature rows to rows across markets, on Kafka", group=True),
+    "cross": Role(cross.check, cross.serve, "feature rows to rows across markets", group=True),
     "lake": lake.role(LAKE_TABLES),
 }
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
-import msgspec
 from quixstreams.models.serializers import Deserializer, IgnoreMessage, SerializationContext, Serializer
 
 from fluxforge import codec, metrics, rows
@@ -26,14 +24,12 @@ class RowDeserializer(Deserializer):  # type: ignore[misc]
     def __init__(self, role: str, columns: Sequence[str] | None = None) -> None:
         super().__init__()
         self._role = role
-        self._type = None if columns is None else _chosen(tuple(columns))
+        self._columns = None if columns is None else tuple(columns)
         metrics.DEAD.labels(role, "undecodable")  # at 0 from the start: the first increase could not be seen otherwise
 
     def __call__(self, value: bytes, ctx: SerializationContext) -> dict[str, Any]:
         try:
-            if self._type is None:
-                return rows.decode(value)
-            return msgspec.structs.asdict(_decode(value, self._type))
+            return rows.decode(value) if self._columns is None else rows.decode_columns(value, self._columns)
         except CodecError as error:
             _tell(self._role, ctx, error)
             raise IgnoreMessage from error
@@ -69,17 +65,3 @@ class EventDeserializer(Deserializer):  # type: ignore[misc]
 def _tell(role: str, ctx: SerializationContext, error: CodecError) -> None:
     metrics.DEAD.labels(role, "undecodable").inc()
     _log.warning("%s: %s", ctx.topic, error)
-
-
-def _decode(value: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
-    try:
-        found: msgspec.Struct = (msgspec.json if value[:1] == b"{" else msgspec.msgpack).decode(value, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CodecError(f"{len(value)} bytes are no row: {error}") from error
-    return found
-
-
-@cache
-def _chosen(columns: tuple[str, ...]) -> type[msgspec.Struct]:
-    """A struct of some columns of a row."""
-    return msgspec.defstruct("Chosen", [(name, Any) for name in columns], gc=False)

@@ -14,7 +14,7 @@ Asset = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
 
 
 class Cross(Section):
-    """What is computed across markets; see docs/FEATURES.md. The role needs a Kafka broker, batch runs do not.
+    """What is computed across markets; see docs/FEATURES.md.
 
     enabled          whether the lake role, `fluxforge etl` and `reprocess` store it, and `fluxforge up` runs the role
     interval         s between rows of an asset
@@ -26,7 +26,7 @@ class Cross(Section):
                      no longer than this rows are what they would have been without it
     backlog_s        s of event time that a partition with unread rows is waited for
     commit_interval  s between commits: rows become readable then
-    state            folder of the role's state store, a copy of what its topic holds; null: a temporary one
+    state            folder of the role's state store on Kafka, a copy of what its topic holds; null: a temporary one
     """
 
     enabled: bool = True

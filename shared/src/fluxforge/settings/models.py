@@ -68,6 +68,11 @@ class Broker(Section):
                 values[name] = str(value).lower() if isinstance(value, bool) else str(value)
         return values
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the log is a file of this machine."""
+        return self.url.startswith("sqlite:")
+
     def librdkafka(self) -> dict[str, str]:
         """The properties in clear, for the client alone."""
         return {name: value.get_secret_value() for name, value in self.properties.items()}

@@ -17,6 +17,7 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "collector": {"read_batch_ms": 50},
         "ingestion": {"queue_size": 20_000, "segment_max_mb": 16},
         "processor": {"commit_interval": 5, "snapshot_interval": 300},
+        "cross": {"commit_interval": 5},
         "lake": {"segment_max_mb": 16, "segment_max_age_s": 300},
     },
 }
