@@ -91,7 +91,8 @@ class Pipeline:
                 continue
             if parent == self._process.pid:
                 service = words[words.index("fluxforge.guarded") + 1].replace("_", " ")
-                pids[f"{service.split()[0]} lake" if "lake" in words else service] = int(folder.name)
+                role = words[words.index("--role") + 1] if "--role" in words else ""
+                pids[f"{service.split()[0]} {role}" if role else service] = int(folder.name)
         return {name: usage(pids[name]) for name in sorted(pids)}
 
     def stop(self) -> dict[str, Any]:

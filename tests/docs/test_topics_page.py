@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from feature_engine.__main__ import LAKE_TABLES
+from feature_engine.lake import TABLES as LAKE_TABLES
 from fluxforge import codec
 from fluxforge.events import EVENT_OF, Event, Kind, ResetReason
 from fluxforge_cli import topics_docs as docs

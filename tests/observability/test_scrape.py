@@ -24,7 +24,8 @@ from prometheus_server import Prometheus, program
 FLUXFORGE = [sys.executable, "-c", "from fluxforge_cli.main import main; main()"]
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("FLUXFORGE_")}
 SERVICES = {
-    "collector-binance", "collector-ccxt", "bronze-sink", "feature-engine", "bar-builder", "feature-lake", "bar-lake",
+    "collector-binance", "collector-ccxt", "bronze-sink", "feature-engine", "bar-builder",
+    "feature-cross", "feature-lake", "bar-lake",
 }  # fmt: skip
 PATIENCE_S = 150.0
 SCRAPED_S = 25.0

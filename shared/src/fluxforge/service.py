@@ -21,6 +21,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,19 @@ class Role:
     serve: Callable[[Settings, Stop], None]
     help: str = ""
     group: bool = False
+
+    @classmethod
+    def of(cls, module: str, help: str, *, group: bool = False) -> Role:
+        """`check` and `serve` of a module, imported once they are called: no role bears the libraries of another."""
+
+        def check(settings: Settings) -> Iterable[str]:
+            found: Iterable[str] = import_module(module).check(settings)
+            return found
+
+        def serve(settings: Settings, stop: Stop) -> None:
+            import_module(module).serve(settings, stop)
+
+        return cls(check, serve, help, group)
 
 
 def main(name: str, roles: Mapping[str, Role], argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from cross_market import MARKETS, PARTITIONS
-from feature_engine import cross
+from feature_engine import cross_step
 from fluxforge import bronze, codec, etl
 from fluxforge.bronze import BronzeWriter
 from fluxforge.clock import MS, NS
@@ -155,7 +155,7 @@ def test_they_are_those_of_all_feature_rows_in_one_piece(whole: Path) -> None:
 def test_they_are_those_that_the_role_publishes(whole: Path) -> None:
     """Fed as live: by capture time, whatever the partition."""
     ordered = features(whole).sort_by([("capture_ts", "ascending"), ("source_offset", "ascending")])
-    step, state, rows = cross.Step(CONFIG, PARTITIONS, "t"), State(), list[Row]()
+    step, state, rows = cross_step.Step(CONFIG, PARTITIONS, "t"), State(), list[Row]()
     for feature in ordered.to_pylist():
         rows += step(feature | {"reading": [[], []]}, state)  # type: ignore[arg-type]
     found = [{name: row[name] for name in NAMES} for row in rows]

@@ -27,7 +27,8 @@ from fluxforge.settings import Settings
 from fluxforge.topics import TopicSpec
 
 BATCH = 500
-IDLE_S = 0.02
+IDLE_S = 0.25
+"""Nobody looks for new rows less often."""
 READ = "read"
 """Key of the next offset of each partition."""
 
@@ -87,7 +88,7 @@ class CrossLoop:
         due = time.monotonic() + self._commit_interval
         while not stop.is_set():
             if not self.turn():
-                stop.wait(IDLE_S)
+                stop.wait(min(self._commit_interval / 4, IDLE_S))
             if time.monotonic() >= due:
                 self.commit()
                 due = time.monotonic() + self._commit_interval

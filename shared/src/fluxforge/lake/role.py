@@ -80,7 +80,7 @@ def role(tables: Sequence[str]) -> Role:
         finally:
             log.close()
 
-    return Role(check, serve, f"{', '.join(tables)} rows to the lake")
+    return Role(check, serve)
 
 
 def sources(settings: Settings, tables: Sequence[str]) -> list[Source]:

@@ -1,0 +1,10 @@
+"""The role lake of this service."""
+
+from __future__ import annotations
+
+from fluxforge.lake.role import role
+
+TABLES = ("bars",)
+
+_ROLE = role(TABLES)
+check, serve = _ROLE.check, _ROLE.serve
