@@ -97,6 +97,7 @@ def test_usage_of_a_process_is_what_it_did() -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.long
 def test_a_crew_drains_what_is_there(kafka_url: str) -> None:
     bootstrap = kafka_url.removeprefix("kafka://")
     log = open_log(kafka_url)

@@ -135,6 +135,11 @@ def test_the_live_rows_again_then_the_run_is_done(log: Log, topics: Topics, tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "log_url",
+    [pytest.param("sqlite", marks=pytest.mark.long), pytest.param("kafka", marks=pytest.mark.kafka)],
+    indirect=True,
+)
 def test_killed_at_random_moments(log: Log, topics: Topics, tmp_path: Path) -> None:
     """The command alone, a process of its, or all of them at once."""
     rng = random.Random(SEED)
