@@ -72,7 +72,8 @@ class Outside:
             return lambda: stored.positions({topic: self._log.topic_id(topic) for topic in topics})
 
         sink_s, lake_s = PATIENCE_S + settings.ingestion.segment_max_age_s, PATIENCE_S + settings.lake.segment_max_age_s
-        of_lake = (names.features, names.bars, names.trades, names.ticker)
+        across = (names.features_cross,) if settings.cross.enabled else ()
+        of_lake = (names.features, *across, names.bars, names.trades, names.ticker)
         self._stages = [
             Stage("bronze-sink", (names.raw,), files(self._bronze, (names.raw,)), sink_s),
             Stage("feature-engine", (names.raw,), group("features")),
