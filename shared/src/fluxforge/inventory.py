@@ -190,7 +190,8 @@ def _markets(tree: Tree, at: At) -> Iterator[tuple[str, str, int, int | None, in
         if at.path.endswith(".ndjson"):
             tables = [table.select([*_MARKET, "capture_ts"]) for table in ndjson.tables(opened)]
         else:
-            tables = [pq.read_table(opened, columns=[*_MARKET, "capture_ts"])]
+            columns = [*_MARKET, "capture_ts"]
+            tables = [pq.ParquetFile(opened).read(columns=columns, use_threads=False)]
     plain = [
         pa.table({**{n: t[n].cast(pa.string()) for n in _MARKET}, "at": t["capture_ts"].cast(pa.int64())})
         for t in tables

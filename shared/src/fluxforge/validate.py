@@ -178,7 +178,7 @@ def _checked(tree: Tree, layer: Layer, record: Commit, file: CommittedFile, quic
             else:
                 yield from _bronze_columns(name, record, file, found.schema_arrow)
                 some = ["offset", "capture_ts", "partition", "topic", "source"]
-                yield from _bronze_rows(name, record, file, [found.read(columns=some)])
+                yield from _bronze_rows(name, record, file, [found.read(columns=some, use_threads=False)])
 
 
 def _lake_rows(name: str, file: CommittedFile, found: pq.ParquetFile) -> Iterator[Problem]:
@@ -194,7 +194,7 @@ def _lake_rows(name: str, file: CommittedFile, found: pq.ParquetFile) -> Iterato
         meant = hive_symbol(meant) if column == "symbol" else meant
         if unquote(parts.get(column, "")) != meant:
             yield Problem("partition", name, f"its {column} is {meant}")
-    times = found.read(columns=["timestamp"])["timestamp"]
+    times = found.read(columns=["timestamp"], use_threads=False)["timestamp"]
     yield from _times(name, file, times)
     first, last = _edges(times)
     if first is not None and last is not None and {date_of(first), date_of(last)} != {parts.get("date")}:

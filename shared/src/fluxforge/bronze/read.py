@@ -146,7 +146,7 @@ def _row_groups(
             names = [name for name in names if name not in without]
         for group in range(segment.num_row_groups):
             try:
-                table = decode(segment.read_row_group(group, names))
+                table = decode(segment.read_row_group(group, names, use_threads=False))
             except (OSError, ValueError, pa.ArrowException) as error:
                 _check_stands(tree, commit)
                 on_error(_unreadable(tree.storage.name(file.path), error, f"row group {group} "))

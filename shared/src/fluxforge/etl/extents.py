@@ -96,4 +96,4 @@ def _columns(raw: Tree, file: CommittedFile) -> Iterator[pa.Table]:
         if file.path.endswith(".ndjson"):
             yield from (table.select(_MARKET) for table in ndjson.tables(opened))
         else:
-            yield pq.ParquetFile(opened).read(columns=_MARKET)
+            yield pq.ParquetFile(opened).read(columns=_MARKET, use_threads=False)

@@ -92,7 +92,11 @@ class Storage(Protocol):
         """Keep a draft that nothing can bring back, where no writer removes it."""
 
     def open(self, path: str) -> BinaryIO:
-        """For reading, seekable. Raises FileNotFoundError."""
+        """For reading, seekable. Raises FileNotFoundError.
+
+        Arrow must read it with `use_threads=False`: a thread of its pool may let go of the file while the interpreter
+        ends, and asks for the GIL then, which ends the process with an abort.
+        """
 
     def read(self, path: str) -> bytes:
         """Raises FileNotFoundError."""

@@ -118,7 +118,7 @@ class _Side:
         tables = []
         for at in self.files.get(path, ()):
             with self._storage.open(at.path) as opened:
-                tables.append(pq.ParquetFile(opened).read())
+                tables.append(pq.ParquetFile(opened).read(use_threads=False))
         if not tables:
             return pa.table({"timestamp": pa.array([], pa.int64())})
         whole = pa.concat_tables(tables, promote_options="permissive")

@@ -124,7 +124,7 @@ def _parts(storage: Storage, path: str) -> tuple[Table, dict[str, tuple[Market, 
     if match is None:
         raise StorageError("its path is not source/table/exchange=…/symbol=…/…", hint=f"tables: {', '.join(FOLDERS)}")
     with storage.open(path) as opened, pq.ParquetFile(opened) as file:
-        found = file.read()
+        found = file.read(use_threads=False)
     table = _tables()[match["folder"]]
     if "timestamp" not in found.column_names:
         raise StorageError("it has no column timestamp", hint="tell the rows' times in one")
