@@ -88,16 +88,13 @@ class Role:
 
     @classmethod
     def of(cls, module: str, help: str, *, group: bool = False) -> Role:
-        """`check` and `serve` of a module, imported once they are called: no role bears the libraries of another."""
+        """The `role` of a module, imported once it is called for: no role bears the libraries of another."""
 
-        def check(settings: Settings) -> Iterable[str]:
-            found: Iterable[str] = import_module(module).check(settings)
-            return found
+        def found() -> Role:
+            role: Role = import_module(module).role
+            return role
 
-        def serve(settings: Settings, stop: Stop) -> None:
-            import_module(module).serve(settings, stop)
-
-        return cls(check, serve, help, group)
+        return cls(lambda settings: found().check(settings), lambda s, stop: found().serve(s, stop), help, group)
 
 
 def main(name: str, roles: Mapping[str, Role], argv: Sequence[str] | None = None) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from fluxforge.lake.role import role
+from fluxforge.lake import role as lake
 
 TABLES = ("bars",)
 
-_ROLE = role(TABLES)
-check, serve = _ROLE.check, _ROLE.serve
+role = lake.role(TABLES)

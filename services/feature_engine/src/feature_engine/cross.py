@@ -6,26 +6,28 @@ from collections.abc import Iterator
 
 from feature_engine import cross_local
 from feature_engine.cross_step import ROLE, columns
-from fluxforge.service import Stop, open_log
+from fluxforge.service import Role, Stop, open_log
 from fluxforge.settings import Settings
 
 
 def check(settings: Settings) -> Iterator[str]:
     """Feature rows have the columns needed, and the log its topics."""
-    yield f"columns: {', '.join(columns(settings)[-len(settings.cross.config().columns) :])}"
-    names, log = settings.topic_names(), open_log(settings)
+    columns(settings)
+    config, names, embedded = settings.cross.config(), settings.topic_names(), settings.broker.embedded
+    yield f"columns: {', '.join(config.columns)}"
+    log = open_log(settings)
     try:
-        for topic in (names.features, names.features_cross):
+        for topic in (names.features, *(() if embedded else (names.features_merged,)), names.features_cross):
             yield f"log: {log.url}, {topic} has {log.partitions(topic)} partitions"
     finally:
         log.close()
-    if settings.broker.embedded:
+    if embedded:
         yield "one process, for all partitions: the log is the embedded one"
     else:
         from feature_engine import cross_stream  # noqa: PLC0415  the other roles do without quixstreams
 
-        yield from cross_stream.check(settings)
-    yield f"kernel: {ROLE}, configuration {settings.cross.config().hash()}"
+        cross_stream.check(settings)
+    yield f"kernel: {ROLE}, configuration {config.hash()}"
 
 
 def serve(settings: Settings, stop: Stop) -> None:
@@ -36,3 +38,6 @@ def serve(settings: Settings, stop: Stop) -> None:
         from feature_engine import cross_stream  # noqa: PLC0415
 
         cross_stream.serve(settings, stop)
+
+
+role = Role(check, serve)

@@ -21,7 +21,7 @@ from fluxforge import condition, metrics, rows
 from fluxforge.clock import SystemClock
 from fluxforge.errors import CodecError, OffsetOutOfRange
 from fluxforge.lag import Lag
-from fluxforge.log import Batch, Log, Output, TopicPartition
+from fluxforge.log import Batch, Log, Output, TopicPartition, records_between
 from fluxforge.service import Stop, open_log
 from fluxforge.settings import Settings
 from fluxforge.topics import TopicSpec
@@ -41,19 +41,19 @@ class Kept:
 
     def __init__(self, values: dict[str, bytes]) -> None:
         self._values = values
-        self.changed: set[str] = set()
+        self._changed: set[str] = set()
 
     def get_bytes(self, key: str) -> bytes | None:
         return self._values.get(key)
 
     def set_bytes(self, key: str, value: bytes) -> None:
         self._values[key] = value
-        self.changed.add(key)
+        self._changed.add(key)
 
     def take_changed(self) -> dict[str, bytes]:
         """What was set since the last time."""
-        found = {key: self._values[key] for key in sorted(self.changed)}
-        self.changed.clear()
+        found = {key: self._values[key] for key in sorted(self._changed)}
+        self._changed.clear()
         return found
 
 
@@ -142,19 +142,12 @@ class CrossLoop:
 
     def _restored(self) -> dict[str, bytes]:
         """What a run before this one knew, of the same feature topic."""
-        tp = TopicPartition(self._names.cross_state, 0)
-        at, end = self._log.bounds(tp)
-        reader, values, prefix = self._log.reader(tp, at, follow=False), dict[str, bytes](), self._prefix.encode()
-        try:
-            while at < end:
-                batch = reader.read(BATCH, timeout=1.0)
-                for record in batch.records:
-                    if record.key is not None and record.key.startswith(prefix):
-                        values[record.key.removeprefix(prefix).decode()] = record.value
-                at = batch.next_offset
-        finally:
-            reader.close()
-        return values
+        tp, prefix = TopicPartition(self._names.cross_state, 0), self._prefix.encode()
+        return {
+            record.key.removeprefix(prefix).decode(): record.value
+            for record in records_between(self._log, tp, *self._log.bounds(tp))
+            if record.key is not None and record.key.startswith(prefix)
+        }
 
     def _positions(self, told: bytes | None) -> dict[TopicPartition, int]:
         bounds = {tp: self._log.bounds(tp) for tp in self._tps}

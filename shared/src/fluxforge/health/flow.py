@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 
 from fluxforge.clock import MS, NS
 from fluxforge.errors import UnknownTopic
 from fluxforge.events import Kind
 from fluxforge.health.line import Line, age
-from fluxforge.log import Log, Record, TopicPartition
+from fluxforge.log import Log, Record, TopicPartition, records_between
 from fluxforge.settings import Settings
 
 TAIL = 500
@@ -28,23 +27,12 @@ def partitions(log: Log, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for number in range(log.partitions(topic))]
 
 
-def records(log: Log, tp: TopicPartition, start: int, end: int) -> Iterator[Record]:
-    """Of [start, end)."""
-    with closing(log.reader(tp, start, follow=False)) as reader:
-        while start < end:
-            batch = reader.read(min(2000, end - start), timeout=5.0)
-            if batch.next_offset == start:
-                return
-            start = batch.next_offset
-            yield from batch.records
-
-
 def newest(log: Log, topic: str) -> int | None:
     """Timestamp of the newest record of a topic, ms; behind it may lie some holes."""
     found = []
     for tp in partitions(log, topic):
         first, end = log.bounds(tp)
-        found += [record.timestamp for record in records(log, tp, max(first, end - 50), end)][-1:]
+        found += [record.timestamp for record in records_between(log, tp, max(first, end - 50), end)][-1:]
     return max(found, default=None)
 
 
@@ -89,11 +77,11 @@ def _heard(log: Log, topic: str, wanted: Iterable[str], since: int) -> dict[str,
     for tp in partitions(log, topic):
         start, end = log.offset_at(tp, since), log.bounds(tp).next
         windows.append((tp, start, max(start, end - TAIL)))
-        _note(found, records(log, tp, max(start, end - TAIL), end))
+        _note(found, records_between(log, tp, max(start, end - TAIL), end))
     for tp, start, end in windows:
         if set(wanted) <= found.keys():
             break
-        _note(found, records(log, tp, max(start, end - WINDOW_RECORDS), end))
+        _note(found, records_between(log, tp, max(start, end - WINDOW_RECORDS), end))
     return found
 
 
@@ -114,7 +102,9 @@ def processors(settings: Settings, log: Log, now: int) -> Iterator[Line]:
         for tp, end in ends.items():
             at = max(done.get(tp.partition, 0), log.bounds(tp).first)
             left += max(0, end - at)
-            oldest = min(oldest, *(record.timestamp for record in records(log, tp, at, min(at + 1, end))), now // MS)
+            oldest = min(
+                oldest, *(record.timestamp for record in records_between(log, tp, at, min(at + 1, end))), now // MS
+            )
         waits = (now - oldest * MS) / NS
         told = f"{left:,} records behind" + (f", the oldest {age(waits)} old" if left else "")
         if not done and left:

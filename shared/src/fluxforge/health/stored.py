@@ -12,10 +12,10 @@ from fluxforge.clock import DAY, HOUR, MS, NS
 from fluxforge.coverage import by_hour, pages
 from fluxforge.files import ChainId, Commit, Tree, chains
 from fluxforge.files.history import load, standing
-from fluxforge.health.flow import newest, partitions, records
+from fluxforge.health.flow import newest, partitions
 from fluxforge.health.line import Line, age
 from fluxforge.lake.layout import lake_tree
-from fluxforge.log import Log
+from fluxforge.log import Log, records_between
 from fluxforge.settings import Settings
 
 THREADS = 16
@@ -56,7 +56,7 @@ def delay(log: Log, tree: Tree, topic: str, now: int) -> float:
         places = standing(tree, chain)
         first, end = log.bounds(tp)
         start = max(first, load(tree, chain, places[-1]).next_offset) if places else first
-        for record in records(log, tp, start, min(start + 1, end)):
+        for record in records_between(log, tp, start, min(start + 1, end)):
             oldest = min(oldest, record.timestamp * MS)
     return (now - oldest) / NS
 

@@ -21,6 +21,7 @@ from fluxforge.log.protocol import (
     Transactor,
     columns,
 )
+from fluxforge.log.reading import records_between
 
 __all__ = [
     "Appender",
@@ -38,6 +39,7 @@ __all__ = [
     "Transactor",
     "columns",
     "open_log",
+    "records_between",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -14,45 +14,47 @@ from fluxforge.log import Record
 from fluxforge.processor.compute import Processor
 from fluxforge.processor.decode import Decoder, Run
 from fluxforge.processor.runtime import Runtime
-from fluxforge.service import Stop, open_log, spare_the_collector
+from fluxforge.service import Role, Stop, open_log, spare_the_collector
 from fluxforge.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 
-def check(settings: Settings, processor: Processor) -> Iterator[str]:
-    """The log answers, its topics are there, the kernel compiles."""
-    log = open_log(settings)
-    try:
-        raw = settings.topic_names().raw
-        yield f"log: {log.url}, {raw} has {log.partitions(raw)} partitions"
-        log.partitions(processor.state_topic)
-        yield f"state topic: {processor.state_topic}"
-    finally:
-        log.close()
-    compile_kernel(processor)
-    yield f"kernel: {processor.role}, configuration {processor.config_hash}"
+def role(make: Callable[[Settings], Processor], group: str) -> Role:
+    """The service role that runs a processor in a consumer group."""
 
-
-def serve(settings: Settings, stop: Stop, processor: Processor, group: str) -> None:
-    """Process until stopped."""
-    log = open_log(settings)
-    try:
-        log.create(settings.topic_specs())
+    def check(settings: Settings) -> Iterator[str]:
+        processor, log = make(settings), open_log(settings)
+        try:
+            raw = settings.topic_names().raw
+            yield f"log: {log.url}, {raw} has {log.partitions(raw)} partitions"
+            log.partitions(processor.state_topic)
+            yield f"state topic: {processor.state_topic}"
+        finally:
+            log.close()
         compile_kernel(processor)
-        runtime = Runtime(
-            log,
-            processor,
-            settings.topic_names().raw,
-            f"{settings.broker.prefix}.{group}",
-            settings.processor.member,
-            commit_interval=settings.processor.commit_interval,
-            snapshot_interval=settings.processor.snapshot_interval,
-        )
-        spare_the_collector()
-        runtime.run(stop.is_set)
-    finally:
-        log.close()
+        yield f"kernel: {processor.role}, configuration {processor.config_hash}"
+
+    def serve(settings: Settings, stop: Stop) -> None:
+        processor, log = make(settings), open_log(settings)
+        try:
+            log.create(settings.topic_specs())
+            compile_kernel(processor)
+            runtime = Runtime(
+                log,
+                processor,
+                settings.topic_names().raw,
+                f"{settings.broker.prefix}.{group}",
+                settings.processor.member,
+                commit_interval=settings.processor.commit_interval,
+                snapshot_interval=settings.processor.snapshot_interval,
+            )
+            spare_the_collector()
+            runtime.run(stop.is_set)
+        finally:
+            log.close()
+
+    return Role(check, serve)
 
 
 def compile_kernel(processor: Processor) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 import zstandard
 
-from fluxforge.log import Log, Output, TopicPartition
+from fluxforge.log import Log, Output, TopicPartition, records_between
 
 _log = logging.getLogger(__name__)
 _LEVEL = 1
@@ -92,16 +92,6 @@ def load(log: Log, tp: TopicPartition, topic_id: str, config: str, committed: in
 
 def _read_all(log: Log, tp: TopicPartition) -> Iterator[tuple[str, bytes]]:
     """Keys and values of a partition, oldest first."""
-    at, end = log.bounds(tp)
-    reader = log.reader(tp, at, follow=False)
-    try:
-        while at < end:
-            batch = reader.read(1000, timeout=5.0)
-            if batch.next_offset == at:
-                break
-            at = batch.next_offset
-            for record in batch.records:
-                if record.key is not None:
-                    yield record.key.decode(errors="replace"), record.value
-    finally:
-        reader.close()
+    for record in records_between(log, tp, *log.bounds(tp)):
+        if record.key is not None:
+            yield record.key.decode(errors="replace"), record.value
